@@ -1,0 +1,224 @@
+/**
+ * Of each code: who is to blame, whether trying again is of use (never, now: by the program itself, replug: after a
+ * hand has unplugged the device, later: with a later run), and the hint that says what the hand should do.
+ */
+interface FaultEntry {
+  readonly blame: 'device' | 'station' | 'operator' | 'cloud' | 'program';
+  readonly retry: 'never' | 'now' | 'replug' | 'later';
+  readonly hint: string;
+}
+
+export const FAULTS = {
+  // identity
+  NOT_SEEN: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'put the device into DFU mode (hold SETUP, tap RESET, wait for blinking yellow) and run again',
+  },
+  IDENTITY_UNKNOWN: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'its old bootloader hides the ID: name its socket in the `port` column of the manifest',
+  },
+  IDENTITY_DUPLICATE: {
+    blame: 'station',
+    retry: 'replug',
+    hint: 'two devices claim one ID: unplug both, and plug them in one at a time to see which lies',
+  },
+  IDENTITY_MISMATCH: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'the sources of its ID disagree: check the `port` column and the socket; nothing was written',
+  },
+  IDENTITY_CHANGED: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'another device was plugged into this socket meanwhile: run again',
+  },
+  DEVICE_UNEXPECTED: {
+    blame: 'device',
+    retry: 'never',
+    hint: 'it is not a Photon or P1 in DFU mode as this program knows them: take it off the rack',
+  },
+  // DFU and the DCT
+  DFU_NOT_IDLE: { blame: 'device', retry: 'replug', hint: 'replug the device, enter DFU mode again and run again' },
+  DFU_PROTOCOL: { blame: 'device', retry: 'replug', hint: 'replug the device, enter DFU mode again and run again' },
+  READ_FAILED: { blame: 'device', retry: 'replug', hint: 'replug the device, enter DFU mode again and run again' },
+  READ_UNSTABLE: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'two reads of the same bytes differ: try another cable and socket; a device that does it again is bad',
+  },
+  DCT_UNREADABLE: {
+    blame: 'device',
+    retry: 'later',
+    hint: 'its system firmware is damaged: flash system-part1 and system-part2, reset, enter DFU mode again, then run again',
+  },
+  WRITE_FAILED: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'the flash refused the write: replug the device and run again',
+  },
+  VERIFY_MISMATCH: {
+    blame: 'device',
+    retry: 'later',
+    hint: 'what was read back is not what was written: run again; a device that does it twice is bad',
+  },
+  LEAVE_FAILED: { blame: 'device', retry: 'later', hint: 'tap RESET on the device; its key is written and verified' },
+  ROLLBACK_FAILED: {
+    blame: 'device',
+    retry: 'later',
+    hint: 'the old keys are not back yet: leave the device in DFU mode and run again, which finishes the roll-back',
+  },
+  ROLLBACK_CONFLICT: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'neither the old nor the new bytes are on the device: look at its history before you write anything',
+  },
+  SESSION_DEADLINE: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'the device takes far too long: replug it and run again',
+  },
+  KEY_UNUSABLE: { blame: 'program', retry: 'now', hint: 'run again: a fresh key will be made' },
+  SEND_IN_FLIGHT: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'an older key of this device is on its way to the cloud by another process: run again when that is through',
+  },
+  // USB
+  USB_GONE: {
+    blame: 'station',
+    retry: 'replug',
+    hint: 'the device left the bus: check cable, hub and power, and run again',
+  },
+  USB_TIMEOUT: { blame: 'device', retry: 'replug', hint: 'the device does not answer: replug it and run again' },
+  USB_ACCESS: {
+    blame: 'station',
+    retry: 'now',
+    hint: 'this user may not open the device: install the udev rule that `photon-fleet doctor` prints',
+  },
+  USB_BUSY: { blame: 'station', retry: 'now', hint: 'another program holds the device: close it and run again' },
+  USB_STALL: { blame: 'device', retry: 'replug', hint: 'the device refused a request: replug it and run again' },
+  USB_IO: { blame: 'station', retry: 'replug', hint: 'the transfer failed: check cable, hub and power, and run again' },
+  USB_UNAVAILABLE: {
+    blame: 'station',
+    retry: 'never',
+    hint: 'this machine has no USB that can be used: try `--sim 4`, or `--rack HOST:PORT` for devices on another machine',
+  },
+  DESCRIPTOR_INVALID: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'its USB descriptors make no sense: replug it; a device that does it again is bad',
+  },
+  INTERRUPTED: { blame: 'operator', retry: 'later', hint: 'run the same command again: it goes on where it stopped' },
+  // cloud
+  CLOUD_REFUSED: {
+    blame: 'cloud',
+    retry: 'later',
+    hint: 'the cloud does not take a key for this device from this account: claim it, then `run --retry-failed`',
+  },
+  CLOUD_KEY_UNCERTAIN: {
+    blame: 'cloud',
+    retry: 'later',
+    hint: 'the cloud may hold the refused key: claim the device, then `run --retry-failed` gives it a fresh one',
+  },
+  CLOUD_UNKNOWN: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'the cloud gave no clear answer: the key waits in the outbox, `photon-fleet replay` sends it',
+  },
+  CLOUD_UNAUTHORIZED: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'the access token is refused: put a fresh one into PARTICLE_ACCESS_TOKEN, then `photon-fleet replay`',
+  },
+  CLOUD_INSECURE: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'use https://, or set `cloud.insecure: true` in the configuration if this network is yours alone',
+  },
+  TOKEN_MISSING: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'set PARTICLE_ACCESS_TOKEN or `cloud.tokenFile`, or add --offline to keep the sends for `replay`',
+  },
+  // input
+  USAGE: { blame: 'operator', retry: 'never', hint: 'see `photon-fleet --help`' },
+  MANIFEST_INVALID: { blame: 'operator', retry: 'never', hint: 'correct the lines and run again; nothing was touched' },
+  MANIFEST_UNREADABLE: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'check the path and the permissions of the manifest',
+  },
+  CONFIG_INVALID: { blame: 'operator', retry: 'never', hint: 'config.example.yaml shows every key with its default' },
+  CONFIG_UNREADABLE: { blame: 'operator', retry: 'never', hint: 'check the path and the permissions of the file' },
+  JOB_INVALID: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'the jobs that come with the program are in its folder jobs/',
+  },
+  JOB_NOT_FOUND: { blame: 'operator', retry: 'never', hint: 'name one of the jobs that come with it, or a YAML file' },
+  SERVER_KEY_INVALID: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'the firmware takes an RSA-2048 public key with e = 65537 only, as PEM or DER (SPKI)',
+  },
+  RACK_UNREACHABLE: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'start `usbipd` there (or `photon-fleet sim rack`), and check address and port',
+  },
+  RACK_PROTOCOL: { blame: 'station', retry: 'later', hint: 'what answers there is no USB/IP server of version 1.1.1' },
+  RACK_INSECURE: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'USB/IP has neither password nor encryption: tunnel it (`ssh -L`), or add --insecure-rack if the network is yours alone',
+  },
+  PORT_IN_USE: { blame: 'operator', retry: 'never', hint: 'choose another port with --listen, or 0 for any free one' },
+  SIM_STATE_INVALID: { blame: 'operator', retry: 'never', hint: 'name an empty folder, or one that `sim rack` made' },
+  // record
+  DB_UNREADABLE: { blame: 'station', retry: 'never', hint: 'check the path and the permissions of the database' },
+  DB_FOREIGN: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'the file belongs to something else: name another one with --db',
+  },
+  DB_NEWER: { blame: 'operator', retry: 'never', hint: 'a newer photon-fleet wrote this database: use that one' },
+  DB_FAILED: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'check that the disk has room and can be written, then run again',
+  },
+  STATION_BUSY: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'wait until the other run ends, or stop it with Ctrl-C; reading commands and `replay` work meanwhile',
+  },
+  RECORD_INVALID: {
+    blame: 'station',
+    retry: 'never',
+    hint: 'keep a copy of the database and go back to the last good backup',
+  },
+  VAULT_IDENTITY: {
+    blame: 'station',
+    retry: 'never',
+    hint: 'put the identity file back that this database was sealed to; without it no backup can be opened',
+  },
+  VAULT_SEALED_WRONG: {
+    blame: 'station',
+    retry: 'never',
+    hint: 'the sealed item does not belong to its row, or was damaged: keep the database as it is and restore a copy',
+  },
+  RUN_NOT_FOUND: {
+    blame: 'operator',
+    retry: 'never',
+    hint: '`photon-fleet status` without a number shows the newest run',
+  },
+  DEVICE_NOT_FOUND: { blame: 'operator', retry: 'never', hint: 'check the ID, and that --db names the right database' },
+  SEND_NOT_FOUND: { blame: 'operator', retry: 'never', hint: '`photon-fleet outbox` lists every send and its state' },
+  BUG: { blame: 'program', retry: 'never', hint: 'this is a bug: please report it with the line above' },
+} as const satisfies Record<string, FaultEntry>;
+
+export type FaultCode = keyof typeof FAULTS;
+export const FAULT_CODES = Object.keys(FAULTS) as FaultCode[];

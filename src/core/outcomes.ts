@@ -1,0 +1,16 @@
+/**
+ * What became of a row. `pass`: done and proven. `fail`: the device is bad. `error`: the station is (cabling,
+ * permissions, the manifest, the disk). `refused`: the cloud said no. `aborted`: interrupted before anything was
+ * written. `skipped`: settled earlier, or left out on purpose. `unseen`: it never appeared on a bus.
+ */
+export const OUTCOMES = ['pass', 'fail', 'error', 'refused', 'aborted', 'skipped', 'unseen'] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+/** Where the cloud stands with a row's newest key. */
+export const CLOUD_STATES = ['accepted', 'pending', 'refused', 'none'] as const;
+export type CloudState = (typeof CLOUD_STATES)[number];
+
+/** Outcomes after which a plain `run` leaves a row alone; every other row is worked on again. */
+export function isSettled(outcome: Outcome | null): boolean {
+  return outcome === 'pass' || outcome === 'fail' || outcome === 'refused';
+}
