@@ -14,6 +14,8 @@ import type { UsbPath } from '../core/usb-path.ts';
 export interface UsbPort {
   readonly path: UsbPath;
   readonly hub: string;
+  /** Differs when another device (or the same one anew) hangs at the path: the address on the bus, where there is one. */
+  readonly instance: string;
   readonly vendorId: number;
   readonly productId: number;
   /** bcdDevice, the device's release number (0x0250). */

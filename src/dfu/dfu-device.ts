@@ -1,0 +1,250 @@
+import type { Clock } from '../core/clock.ts';
+import { hexAddress } from '../core/bytes.ts';
+import { Fault, isGone, isTimeout, isWorthRetryNow } from '../core/errors.ts';
+import type { UsbPort } from '../usb/port.ts';
+import { dfuSetup, FIRST_DATA_BLOCK, parseStatus, setPointerCommand, STATE, stateName } from './codec.ts';
+import type { DfuStatus, RequestName } from './codec.ts';
+import { readDescriptors } from './descriptors.ts';
+import type { DfuDescriptors } from './descriptors.ts';
+
+/** The buffer of the bootloader; it does not check, so nothing longer may ever be sent. */
+export const MAX_TRANSFER_BYTES = 4096;
+
+const TRANSFER_TIMEOUT_MS = 5000;
+/** A write runs inside the GETSTATUS that follows it: up to 2 s for a 128 KB sector. */
+const WRITE_TIMEOUT_MS = 10_000;
+/** bwPollTimeout has 24 bits; a device that asks for more than this is not obeyed. */
+const MAX_POLL_WAIT_MS = 5000;
+const MAX_BUSY_POLLS = 20;
+const OPEN_RETRY_FOR_MS = 2000;
+const OPEN_RETRY_EVERY_MS = 100;
+
+/**
+ * One device in DFU mode, from open to closed, spoken to as its bootloader wants it (DFU 1.1; DfuSe, ST UM0424; the
+ * Photon's deviations are noted where they matter). Reads and writes take an alternate setting and an address.
+ */
+export class DfuDevice {
+  readonly port: UsbPort;
+  readonly descriptors: DfuDescriptors;
+  readonly #clock: Clock;
+  #alternate = -1;
+
+  private constructor(port: UsbPort, descriptors: DfuDescriptors, clock: Clock) {
+    this.port = port;
+    this.descriptors = descriptors;
+    this.#clock = clock;
+  }
+
+  /**
+   * Opens the device, claims its interface and reads its descriptors. A device that may not be opened yet (udev needs
+   * up to 2 s, and so does a rack that has just let it go) is tried again for 2 s.
+   * @throws Fault USB_*, DESCRIPTOR_INVALID, DEVICE_UNEXPECTED
+   */
+  static async open(port: UsbPort, clock: Clock, signal?: AbortSignal): Promise<DfuDevice> {
+    await openPatiently(port, clock, signal);
+    try {
+      await port.claimInterface(0);
+      const descriptors = await readDescriptors(port);
+      if (descriptors.vendorId !== port.vendorId || descriptors.productId !== port.productId) {
+        throw new Fault('IDENTITY_CHANGED', 'the device at this path is another one by now', {
+          facts: { path: port.path },
+        });
+      }
+      if (descriptors.transferSize !== MAX_TRANSFER_BYTES) {
+        throw new Fault('DEVICE_UNEXPECTED', `its DFU transfer size is ${descriptors.transferSize}, not 4096`, {
+          facts: { path: port.path, transferSize: descriptors.transferSize },
+        });
+      }
+      return new DfuDevice(port, descriptors, clock);
+    } catch (error) {
+      await port.close();
+      throw error;
+    }
+  }
+
+  /** Never throws: what went wrong before matters more. */
+  async close(): Promise<void> {
+    await this.port.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /**
+   * Brings the device to dfuIDLE from any state, the illegal 15 too. CLRSTATUS outside dfuERROR *puts* this bootloader
+   * into dfuERROR, so it is sent only where that helps.
+   * @throws Fault DFU_NOT_IDLE
+   */
+  async toIdle(): Promise<void> {
+    let last: DfuStatus | null = null;
+    for (let round = 0; round < 4; round += 1) {
+      last = await this.#statusOrStall(TRANSFER_TIMEOUT_MS);
+      if (last === null) continue; // the stall of a write that an earlier host gave up on
+      if (last.state === STATE.IDLE && last.status === 0) return;
+      switch (last.state) {
+        case STATE.ERROR:
+          await this.#command('CLRSTATUS');
+          break;
+        case STATE.DNLOAD_SYNC:
+        case STATE.DNLOAD_IDLE:
+        case STATE.MANIFEST_SYNC:
+        case STATE.UPLOAD_IDLE:
+          await this.#command('ABORT');
+          break;
+        case STATE.DNBUSY:
+          await this.#clock.sleep(Math.min(last.pollTimeoutMs, MAX_POLL_WAIT_MS));
+          break;
+        case STATE.MANIFEST:
+        case STATE.WAIT_RESET:
+          throw this.#fault('DFU_NOT_IDLE', `the device is about to reset (${stateName(last.state)})`);
+        default:
+          await this.#command('CLRSTATUS');
+          await this.#command('CLRSTATUS');
+      }
+    }
+    throw this.#fault(
+      'DFU_NOT_IDLE',
+      last ? `the device stays in ${stateName(last.state)} with status ${last.status}` : 'the device refuses GETSTATUS',
+    );
+  }
+
+  /**
+   * Reads `length` bytes from `address`: one pointer, then blocks of at most 4096. Begins and ends in dfuIDLE.
+   * @throws Fault READ_FAILED, USB_*
+   */
+  async read(alternate: number, address: number, length: number): Promise<Uint8Array> {
+    await this.#select(alternate);
+    await this.#setPointer(address);
+    await this.#command('ABORT'); // UPLOAD is taken in dfuIDLE only
+    const bytes = new Uint8Array(length);
+    for (let block = 0; block * MAX_TRANSFER_BYTES < length; block += 1) {
+      const at = block * MAX_TRANSFER_BYTES;
+      const want = Math.min(MAX_TRANSFER_BYTES, length - at);
+      const answer = await this.port.controlTransferIn(
+        dfuSetup('UPLOAD', FIRST_DATA_BLOCK + block),
+        want,
+        TRANSFER_TIMEOUT_MS,
+      );
+      if (answer.status === 'stall' || answer.data.length !== want) {
+        const got = answer.status === 'stall' ? 'refused' : `gave ${answer.data.length} bytes of`;
+        throw this.#fault('READ_FAILED', `the device ${got} the ${want} at ${hexAddress(address + at)}`);
+      }
+      bytes.set(answer.data, at);
+    }
+    await this.#command('ABORT');
+    return bytes;
+  }
+
+  /**
+   * Writes at most 4096 bytes as one block. A failed write shows only as a stall of the GETSTATUS in which it runs; the
+   * next GETSTATUS would say OK, so it is never asked again. The caller reads back all the same.
+   * @throws Fault WRITE_FAILED, USB_*
+   */
+  async writeBlock(alternate: number, address: number, bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0 || bytes.length > MAX_TRANSFER_BYTES) {
+      throw new RangeError(`a block holds 1 to ${MAX_TRANSFER_BYTES} bytes, not ${bytes.length}`);
+    }
+    await this.#select(alternate);
+    await this.#setPointer(address);
+    await this.#download(FIRST_DATA_BLOCK, bytes, () =>
+      this.#fault('WRITE_FAILED', `the device failed to write ${bytes.length} bytes at ${hexAddress(address)}`),
+    );
+    await this.#command('ABORT');
+  }
+
+  /**
+   * Out of DFU: a zero-length DNLOAD, then the GETSTATUS without which nothing happens; some 500 ms later the device
+   * resets. A device that vanishes meanwhile has done what it was told.
+   * @throws Fault LEAVE_FAILED
+   */
+  async leave(): Promise<void> {
+    try {
+      const out = await this.port.controlTransferOut(
+        dfuSetup('DNLOAD', FIRST_DATA_BLOCK),
+        new Uint8Array(0),
+        TRANSFER_TIMEOUT_MS,
+      );
+      if (out.status === 'stall') throw this.#fault('LEAVE_FAILED', 'the device refuses to leave DFU mode');
+      const status = await this.#statusOrStall(TRANSFER_TIMEOUT_MS);
+      const leaving: readonly number[] = [STATE.DNLOAD_IDLE, STATE.MANIFEST_SYNC, STATE.MANIFEST, STATE.WAIT_RESET];
+      if (status && !leaving.includes(status.state)) {
+        throw this.#fault('LEAVE_FAILED', `the device stays in ${stateName(status.state)}`);
+      }
+    } catch (error) {
+      if (isGone(error)) return; // it has left by design
+      if (isTimeout(error))
+        throw this.#fault('LEAVE_FAILED', 'the device does not answer while it should leave', error);
+      throw error;
+    }
+  }
+
+  async #select(alternate: number): Promise<void> {
+    if (this.#alternate === alternate) return;
+    await this.port.selectAlternateInterface(0, alternate);
+    this.#alternate = alternate;
+  }
+
+  /** The pointer survives alternate settings and ABORT, and begins elsewhere: it is always set. */
+  async #setPointer(address: number): Promise<void> {
+    await this.#download(0, setPointerCommand(address), () =>
+      this.#fault('DFU_PROTOCOL', `the device refused the address ${hexAddress(address)}`),
+    );
+  }
+
+  /** DNLOAD, then GETSTATUS until the device is no longer busy. */
+  async #download(block: number, bytes: Uint8Array, failed: () => Fault): Promise<void> {
+    const out = await this.port.controlTransferOut(dfuSetup('DNLOAD', block), bytes, TRANSFER_TIMEOUT_MS);
+    if (out.status === 'stall') throw this.#fault('DFU_PROTOCOL', `the device refused block ${block} (DNLOAD stalled)`);
+    if (out.bytesWritten !== bytes.length) {
+      throw this.#fault(
+        'DFU_PROTOCOL',
+        `the device took ${out.bytesWritten} of ${bytes.length} bytes of block ${block}`,
+      );
+    }
+    for (let poll = 0; poll < MAX_BUSY_POLLS; poll += 1) {
+      const status = await this.#statusOrStall(WRITE_TIMEOUT_MS);
+      if (status === null || status.status !== 0) throw failed();
+      if (status.state === STATE.DNLOAD_IDLE) return;
+      if (status.state !== STATE.DNBUSY && status.state !== STATE.DNLOAD_SYNC) {
+        throw this.#fault('DFU_PROTOCOL', `after block ${block} the device is in ${stateName(status.state)}`);
+      }
+      await this.#clock.sleep(Math.min(status.pollTimeoutMs, MAX_POLL_WAIT_MS));
+    }
+    throw this.#fault('DFU_PROTOCOL', `the device stays busy after block ${block}`);
+  }
+
+  async #statusOrStall(timeoutMs: number): Promise<DfuStatus | null> {
+    const answer = await this.port.controlTransferIn(dfuSetup('GETSTATUS'), 6, timeoutMs);
+    if (answer.status === 'stall') return null;
+    const status = parseStatus(answer.data);
+    if (!status) throw this.#fault('DFU_PROTOCOL', `GETSTATUS gave ${answer.data.length} bytes instead of 6`);
+    return status;
+  }
+
+  async #command(request: RequestName): Promise<void> {
+    const out = await this.port.controlTransferOut(dfuSetup(request), new Uint8Array(0), TRANSFER_TIMEOUT_MS);
+    if (out.status === 'stall') throw this.#fault('DFU_PROTOCOL', `the device refused ${request}`);
+  }
+
+  #fault(
+    code: 'DFU_NOT_IDLE' | 'DFU_PROTOCOL' | 'READ_FAILED' | 'WRITE_FAILED' | 'LEAVE_FAILED',
+    message: string,
+    cause?: unknown,
+  ): Fault {
+    return new Fault(code, message, { facts: { path: this.port.path }, cause });
+  }
+}
+
+async function openPatiently(port: UsbPort, clock: Clock, signal?: AbortSignal): Promise<void> {
+  const until = clock.monotonicMs() + OPEN_RETRY_FOR_MS;
+  for (;;) {
+    try {
+      await port.open();
+      return;
+    } catch (error) {
+      if (!isWorthRetryNow(error) || clock.monotonicMs() >= until || signal?.aborted) throw error;
+      await clock.sleep(OPEN_RETRY_EVERY_MS, signal);
+    }
+  }
+}
