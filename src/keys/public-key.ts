@@ -1,0 +1,76 @@
+import { createPublicKey } from 'node:crypto';
+import forge from 'node-forge';
+import { sha256Hex } from '../core/bytes.ts';
+import { Fault } from '../core/errors.ts';
+
+/** A public key as it goes to the cloud and onto the record. */
+export interface PublicKey {
+  /** SubjectPublicKeyInfo, DER (RFC 5280, 4.1); 162 bytes for RSA-1024. */
+  readonly spki: Buffer;
+  /** `BEGIN PUBLIC KEY`. */
+  readonly pem: string;
+  /** SHA-256 of the SPKI DER, lower-case hex. */
+  readonly fingerprint: string;
+}
+
+/** The public key of a modulus and an exponent. */
+export function publicKeyOf(n: bigint, e: bigint): PublicKey {
+  const key = forge.pki.setRsaPublicKey(bigInteger(n), bigInteger(e));
+  return publicKeyFromSpki(Buffer.from(forge.asn1.toDer(forge.pki.publicKeyToAsn1(key)).getBytes(), 'binary'));
+}
+
+export function publicKeyFromSpki(spki: Buffer): PublicKey {
+  const lines = spki.toString('base64').replace(/.{1,64}/g, '$&\n');
+  return {
+    spki,
+    pem: `-----BEGIN PUBLIC KEY-----\n${lines}-----END PUBLIC KEY-----\n`,
+    fingerprint: sha256Hex(spki),
+  };
+}
+
+/** Length of a server key that the firmware can read, in bytes: it takes the modulus from offset 33. */
+export const SERVER_KEY_BYTES = 294;
+
+/**
+ * Reads a server's public key, PEM or DER, and checks that it is the only kind the firmware takes.
+ * @throws Fault SERVER_KEY_INVALID
+ */
+export function parseServerKey(file: Uint8Array, name: string): Buffer {
+  const spki = toSpki(Buffer.from(file));
+  if (!spki) throw new Fault('SERVER_KEY_INVALID', `${name}: no public key in it`);
+  const { asymmetricKeyType, asymmetricKeyDetails: details } = createPublicKey({
+    key: spki,
+    format: 'der',
+    type: 'spki',
+  });
+  if (asymmetricKeyType !== 'rsa' || details?.modulusLength !== 2048 || details.publicExponent !== 65537n) {
+    const bits = details?.modulusLength ? `-${details.modulusLength}` : '';
+    throw new Fault(
+      'SERVER_KEY_INVALID',
+      `${name}: a key of type ${asymmetricKeyType ?? 'unknown'}${bits}, not RSA-2048 with e = 65537`,
+    );
+  }
+  if (spki.length !== SERVER_KEY_BYTES) {
+    throw new Fault('SERVER_KEY_INVALID', `${name}: ${spki.length} bytes of DER, not ${SERVER_KEY_BYTES}`);
+  }
+  return spki;
+}
+
+function toSpki(file: Buffer): Buffer | null {
+  const forms = file.includes('-----BEGIN')
+    ? [{ key: file, format: 'pem' } as const]
+    : [{ key: file, format: 'der', type: 'spki' } as const];
+  for (const form of forms) {
+    try {
+      if (file.includes('PRIVATE KEY')) return null; // never derive from a private key that strayed here
+      return createPublicKey(form).export({ format: 'der', type: 'spki' });
+    } catch {
+      // not this form
+    }
+  }
+  return null;
+}
+
+function bigInteger(value: bigint): forge.jsbn.BigInteger {
+  return new forge.jsbn.BigInteger(value.toString(16), 16);
+}
