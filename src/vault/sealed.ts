@@ -1,0 +1,54 @@
+import { sameBytes } from '../core/bytes.ts';
+import type { DeviceId } from '../core/device-id.ts';
+import { Fault } from '../core/errors.ts';
+
+/** What a sealed item says of itself, inside the seal, so that an item in another's row is found. */
+export interface About {
+  readonly purpose: 'backup' | 'private-key';
+  readonly deviceId: DeviceId;
+  /** Of the key; null for a backup. */
+  readonly generation: number | null;
+  /** Of the public half, where it is known. */
+  readonly fingerprint: string | null;
+  /** Epoch milliseconds. */
+  readonly at: number;
+}
+
+const MAGIC = 'photon-fleet sealed 1\n';
+
+/**
+ * The plain text that is sealed: a line that names the format, a line of JSON that says what it is, then the bytes.
+ * Whoever opens an item with the `age` program alone can read it.
+ */
+export function envelope(about: About, bytes: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from(MAGIC + JSON.stringify(about) + '\n'), bytes]);
+}
+
+/**
+ * Takes the bytes out, once what the item says of itself is what its row says.
+ * @throws Fault VAULT_SEALED_WRONG
+ */
+export function unwrapEnvelope(plain: Uint8Array, expected: Omit<About, 'at'>): Buffer {
+  const buffer = Buffer.from(plain.buffer, plain.byteOffset, plain.byteLength);
+  const end = buffer.indexOf('\n', MAGIC.length);
+  if (!sameBytes(buffer.subarray(0, MAGIC.length), Buffer.from(MAGIC)) || end < 0) {
+    throw new Fault('VAULT_SEALED_WRONG', 'a sealed item has none of our forms');
+  }
+  const about = parseJson(buffer.subarray(MAGIC.length, end).toString());
+  for (const name of ['purpose', 'deviceId', 'generation', 'fingerprint'] as const) {
+    if (about[name] !== expected[name]) {
+      throw new Fault('VAULT_SEALED_WRONG', `a sealed item of device ${expected.deviceId} is another one's (${name})`);
+    }
+  }
+  return buffer.subarray(end + 1);
+}
+
+function parseJson(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
+  } catch {
+    // said below
+  }
+  throw new Fault('VAULT_SEALED_WRONG', 'a sealed item does not say what it is');
+}
