@@ -80,6 +80,11 @@ export const FAULTS = {
     retry: 'replug',
     hint: 'the device takes far too long: replug it and run again',
   },
+  UNFINISHED_WRITE: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'an interrupted re-key of this device is still on record: run that job again first, which finishes it',
+  },
   KEY_UNUSABLE: { blame: 'program', retry: 'now', hint: 'run again: a fresh key will be made' },
   SEND_IN_FLIGHT: {
     blame: 'station',
@@ -110,6 +115,11 @@ export const FAULTS = {
     blame: 'device',
     retry: 'replug',
     hint: 'its USB descriptors make no sense: replug it; a device that does it again is bad',
+  },
+  STOPPED: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'look at what failed (`photon-fleet status`), mend it, and run the same command again',
   },
   INTERRUPTED: { blame: 'operator', retry: 'later', hint: 'run the same command again: it goes on where it stopped' },
   // cloud

@@ -1,0 +1,221 @@
+import type { DeviceId } from './device-id.ts';
+import type { FaultCode } from './errors.ts';
+import type { CloudState, Outcome } from './outcomes.ts';
+import type { UsbPath } from './usb-path.ts';
+
+/**
+ * Phases of a write on disk, each committed before the act that follows it:
+ *
+ *   prepared → writing → verified → accepted | unknown | refused
+ *   accepted, unknown → left        refused → rolling-back → rolled-back
+ *
+ * `abandoned`: the device was found with other bytes, and a later write began anew.
+ */
+export const OPEN_PHASES = [
+  'prepared',
+  'writing',
+  'verified',
+  'accepted',
+  'unknown',
+  'refused',
+  'rolling-back',
+] as const;
+export const CLOSED_PHASES = ['left', 'rolled-back', 'abandoned'] as const;
+export type OpenPhase = (typeof OPEN_PHASES)[number];
+export type WritePhase = OpenPhase | (typeof CLOSED_PHASES)[number];
+
+/** A write that was begun and not finished, as a resumed run finds it. */
+export interface OpenWrite {
+  readonly writeId: number;
+  readonly phase: OpenPhase;
+  readonly alternate: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly oldSha256: string;
+  readonly newSha256: string;
+  readonly backup: BackupRecord & { readonly sealed: Uint8Array };
+  /** The key that the new block carries; null for a write without one (job server-key). */
+  readonly key: {
+    readonly keyId: number;
+    readonly generation: number;
+    readonly fingerprint: string;
+    readonly publicPem: string;
+    readonly sealedPrivate: Uint8Array;
+    readonly sendId: number;
+  } | null;
+  /** A refusal after which the cloud may hold the refused key all the same. */
+  readonly refusalUncertain: boolean;
+}
+
+export interface BackupRecord {
+  readonly backupId: number;
+  readonly sha256: string;
+  readonly bytes: number;
+  readonly classification: string;
+  readonly fingerprint: string | null;
+  /** Epoch milliseconds. */
+  readonly takenAt: number;
+}
+
+export interface NewBackup {
+  readonly deviceId: DeviceId;
+  readonly attemptId: number;
+  readonly takenAt: number;
+  readonly sha256: string;
+  readonly bytes: number;
+  readonly classification: string;
+  readonly fingerprint: string | null;
+  readonly sealed: Uint8Array;
+}
+
+/** The intent: everything that is on disk before a device is written. */
+export interface NewWrite {
+  readonly deviceId: DeviceId;
+  readonly attemptId: number;
+  readonly backupId: number;
+  readonly alternate: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly oldSha256: string;
+  readonly newSha256: string;
+  readonly key: NewKey | null;
+  readonly at: number;
+}
+
+export interface NewKey {
+  readonly generation: number;
+  readonly fingerprint: string;
+  readonly publicPem: string;
+  readonly algorithm: 'rsa';
+  readonly bits: number;
+  readonly sealedPrivate: Uint8Array;
+  readonly productId: string | null;
+}
+
+/** How the session's part of the record is written. What a method promises is durable when its promise resolves. */
+export interface Ledger {
+  beginAttempt(attempt: {
+    runId: number;
+    deviceId: DeviceId;
+    path: UsbPath;
+    platform: string;
+    bootloader: string;
+    at: number;
+  }): Promise<{ attemptId: number }>;
+  saveBackup(backup: NewBackup): Promise<{ backupId: number }>;
+  /** The newest unfinished write of a device, if any. */
+  openWrite(deviceId: DeviceId): Promise<OpenWrite | null>;
+  nextGeneration(deviceId: DeviceId): Promise<number>;
+  /** Phase prepared: key, send (held) and intent in one transaction. */
+  prepareWrite(write: NewWrite): Promise<{ writeId: number; keyId: number | null; sendId: number | null }>;
+  /** Phase writing; false while a send of this device is in flight, and then nothing has changed. */
+  markWriting(write: { writeId: number; at: number }): Promise<boolean>;
+  /** Phase verified; in the same transaction the key becomes active, its send pending and older ones superseded. */
+  markVerified(write: { writeId: number; at: number }): Promise<void>;
+  /** Phase unknown: the send is left to the outbox. */
+  markLeftToOutbox(write: { writeId: number; at: number }): Promise<void>;
+  /** Phase left. */
+  markLeft(write: { writeId: number; at: number }): Promise<void>;
+  /** Phase rolling-back; false while a send of this device is in flight. */
+  markRollingBack(write: { writeId: number; at: number }): Promise<boolean>;
+  /**
+   * Phase rolled-back: the key is deactivated, the one before it is current again and its send pending, unless it was
+   * accepted and `resend` is null. `resend` is the old public key where the cloud has to be told it again.
+   * @returns the send that is pending now, if any
+   */
+  markRolledBack(write: {
+    writeId: number;
+    at: number;
+    oldFingerprint: string | null;
+    resend: { fingerprint: string; publicPem: string } | null;
+  }): Promise<{ sendId: number | null }>;
+  /**
+   * Phase abandoned: other bytes were found on the device. Its key is deactivated and is not sent any more; where the
+   * old bytes were found, the key before it is current again.
+   */
+  abandonWrite(write: { writeId: number; at: number; oldFingerprint: string | null }): Promise<void>;
+}
+
+export type StepState = 'ok' | 'skipped' | 'failed' | 'aborted';
+
+/** One step of an attempt, for the record. `ms` is its duration. */
+export interface StepRecord {
+  readonly name: string;
+  readonly state: StepState;
+  readonly startedAt: number;
+  readonly ms: number;
+}
+
+/** What became of a row: the fleet settles it from what the session returns. */
+export interface Settlement {
+  readonly runId: number;
+  readonly deviceId: DeviceId;
+  readonly attemptId: number | null;
+  readonly path: UsbPath | null;
+  readonly outcome: Outcome;
+  readonly code: FaultCode | null;
+  readonly message: string | null;
+  readonly fingerprint: string | null;
+  readonly cloud: CloudState;
+  readonly durationMs: number;
+  readonly steps: readonly StepRecord[];
+  readonly at: number;
+}
+
+/** A send that this process alone may make now. */
+export interface LeasedSend {
+  readonly sendId: number;
+  readonly deviceId: DeviceId;
+  readonly generation: number;
+  readonly fingerprint: string;
+  readonly publicPem: string;
+  readonly productId: string | null;
+  /** Tries that ended without a clear answer before this one. */
+  readonly unknowns: number;
+  readonly attempts: number;
+}
+
+/** The outbox as the one who drains it sees it. */
+export interface Outbox {
+  /**
+   * Takes the device's one pending send, if it is due (or `ignoreDue`), nobody else holds one of this device, and the
+   * device is neither writing nor rolling back.
+   */
+  leaseSend(lease: {
+    sendId: number;
+    owner: string;
+    at: number;
+    untilAt: number;
+    ignoreDue: boolean;
+  }): Promise<LeasedSend | null>;
+  recordAccepted(send: { sendId: number; status: number; at: number }): Promise<void>;
+  /** Parks the send; a device that has not left yet is then rolled back. `uncertain`: the cloud may hold the key. */
+  recordRefused(send: { sendId: number; status: number; error: string; uncertain: boolean; at: number }): Promise<void>;
+  recordUnknown(send: {
+    sendId: number;
+    status: number | null;
+    error: string;
+    nextAt: number;
+    at: number;
+  }): Promise<void>;
+  /** The state of a send now: held, pending, accepted, refused, superseded or dropped. */
+  stateOf(sendId: number): Promise<string | null>;
+  /** IDs of the sends that are due, oldest first. */
+  dueSends(query: { at: number; ignoreDue: boolean; deviceId: DeviceId | null }): Promise<readonly DueSend[]>;
+}
+
+export interface DueSend {
+  readonly sendId: number;
+  readonly deviceId: DeviceId;
+}
+
+/** What the session asks of the cloud, without knowing it. */
+export interface Sender {
+  /** `pending`: unknown, offline, unauthorized or leased elsewhere; the send stays in the outbox. */
+  deliver(sendId: number): Promise<Delivery>;
+}
+
+export type Delivery =
+  | { readonly kind: 'accepted' }
+  | { readonly kind: 'refused'; readonly status: number; readonly reason: string; readonly uncertain: boolean }
+  | { readonly kind: 'pending'; readonly reason: string };

@@ -1,0 +1,277 @@
+import type { DeviceId } from '../../core/device-id.ts';
+import type { Settlement } from '../../core/ledger.ts';
+import { isSettled } from '../../core/outcomes.ts';
+import type { CloudState, Outcome } from '../../core/outcomes.ts';
+import type { Db } from '../db.ts';
+import { cloudOfSend, currentCloud } from './cloud-state.ts';
+
+/** A row of the manifest as it goes on record. */
+export interface RunRow {
+  readonly deviceId: DeviceId;
+  readonly line: number;
+  readonly port: string | null;
+  readonly name: string | null;
+  readonly productId: string | null;
+  readonly extra: Readonly<Record<string, string>>;
+}
+
+export interface OpenRun {
+  readonly job: string;
+  readonly manifest: string;
+  readonly manifestSha256: string;
+  readonly rows: readonly RunRow[];
+  readonly again: boolean;
+  readonly retryFailed: boolean;
+  readonly at: number;
+}
+
+/** What is on record of a row before the run begins. */
+export interface RowStanding {
+  readonly deviceId: DeviceId;
+  /** Settled earlier: it is skipped. */
+  readonly settled: boolean;
+  /** Its latest outcome within this job and manifest, and where the cloud stands with its key now. */
+  readonly outcome: Outcome | null;
+  readonly code: string | null;
+  readonly cloud: CloudState;
+  /** Proven on the device and accepted or left to the outbox, but never settled: a crash came between. */
+  readonly finishable: { readonly fingerprint: string | null; readonly cloud: CloudState } | null;
+}
+
+export interface OpenedRun {
+  readonly runId: number;
+  readonly resumed: boolean;
+  readonly rows: readonly RowStanding[];
+}
+
+interface LatestRow {
+  device_id: DeviceId;
+  run_id: number;
+  outcome: Outcome;
+  code: string | null;
+  cloud: CloudState | null;
+  send_state: string | null;
+}
+
+/**
+ * Resumes the newest unfinished run of this job and manifest, or begins a new one (`again`: always). Rows that were
+ * settled earlier are put down as skipped.
+ */
+export function openRun(db: Db, run: OpenRun): OpenedRun {
+  const unfinished = run.again
+    ? undefined
+    : db.get<{ id: number; again: number }>(
+        `SELECT id, again FROM runs WHERE job = ? AND manifest = ? AND state <> 'finished' ORDER BY id DESC LIMIT 1`,
+        run.job,
+        run.manifest,
+      );
+  const latest = latestOutcomes(db, run.job, run.manifest);
+  let runId: number;
+  if (unfinished) {
+    runId = unfinished.id;
+    db.change(
+      `UPDATE runs SET state = 'running', manifest_sha256 = ?, ended_at = NULL, exit_code = NULL WHERE id = ?`,
+      run.manifestSha256,
+      runId,
+    );
+  } else {
+    runId = db.run(
+      'INSERT INTO runs (job, manifest, manifest_sha256, again, started_at) VALUES (?, ?, ?, ?, ?)',
+      run.job,
+      run.manifest,
+      run.manifestSha256,
+      run.again ? 1 : 0,
+      run.at,
+    ).id;
+  }
+  // One run at a time holds the station, so a lease that a run left behind belongs to a dead process.
+  db.run(
+    `UPDATE sends SET lease_owner = NULL, lease_until = NULL, unknowns = unknowns + 1
+      WHERE lease_owner LIKE 'run:%'`,
+  );
+  const isAgain = unfinished ? unfinished.again === 1 : run.again;
+  const rows = run.rows.map(row => standing(db, run, runId, isAgain, row, latest.get(row.deviceId)));
+  return { runId, resumed: unfinished !== undefined, rows };
+}
+
+function standing(
+  db: Db,
+  run: OpenRun,
+  runId: number,
+  isAgain: boolean,
+  row: RunRow,
+  latest: LatestRow | undefined,
+): RowStanding {
+  db.run(
+    `INSERT INTO rows (run_id, device_id, line, port, name, product_id, extra) VALUES (?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT (run_id, device_id) DO UPDATE SET line = excluded.line, port = excluded.port, name = excluded.name,
+       product_id = excluded.product_id, extra = excluded.extra`,
+    runId,
+    row.deviceId,
+    row.line,
+    row.port,
+    row.name,
+    row.productId,
+    JSON.stringify(row.extra),
+  );
+  // An earlier run's outcome settles nothing in a run that was begun anew on purpose, resumed or not.
+  const begunAgain = isAgain && latest?.run_id !== runId;
+  const retry = run.retryFailed && (latest?.outcome === 'fail' || latest?.outcome === 'refused');
+  const cloud = currentCloud(latest?.cloud ?? null, latest?.send_state ?? null);
+  const settled = !begunAgain && !retry && isSettled(latest?.outcome ?? null);
+  if (settled && latest?.run_id !== runId) {
+    db.run(
+      `UPDATE rows SET outcome = 'skipped', cloud = ?, settled_at = ? WHERE run_id = ? AND device_id = ?`,
+      cloud,
+      run.at,
+      runId,
+      row.deviceId,
+    );
+  }
+  return {
+    deviceId: row.deviceId,
+    settled,
+    outcome: latest?.outcome ?? null,
+    code: latest?.code ?? null,
+    cloud,
+    finishable: settled || run.again ? null : finishable(db, runId, row.deviceId),
+  };
+}
+
+function finishable(db: Db, runId: number, deviceId: DeviceId): RowStanding['finishable'] {
+  const found = db.get<{ fingerprint: string | null; send_state: string | null }>(
+    `SELECT keys.fingerprint, sends.state AS send_state
+       FROM writes
+       JOIN attempts ON attempts.id = writes.attempt_id
+       LEFT JOIN keys ON keys.id = writes.key_id
+       LEFT JOIN sends ON sends.key_id = writes.key_id
+      WHERE writes.device_id = ? AND attempts.run_id = ? AND attempts.ended_at IS NULL
+        AND writes.phase IN ('accepted', 'unknown', 'left')
+      ORDER BY writes.id DESC LIMIT 1`,
+    deviceId,
+    runId,
+  );
+  return found ? { fingerprint: found.fingerprint, cloud: cloudOfSend(found.send_state) } : null;
+}
+
+function latestOutcomes(db: Db, job: string, manifest: string): Map<DeviceId, LatestRow> {
+  const latest = new Map<DeviceId, LatestRow>();
+  const rows = db.all<LatestRow>(
+    `SELECT rows.device_id, rows.run_id, rows.outcome, rows.code, rows.cloud,
+            (SELECT sends.state FROM keys JOIN sends ON sends.key_id = keys.id
+              WHERE keys.device_id = rows.device_id AND keys.fingerprint = rows.fingerprint
+              ORDER BY keys.generation DESC LIMIT 1) AS send_state
+       FROM rows JOIN runs ON runs.id = rows.run_id
+      WHERE runs.job = ? AND runs.manifest = ? AND rows.outcome IS NOT NULL AND rows.outcome <> 'skipped'
+      ORDER BY rows.run_id`,
+    job,
+    manifest,
+  );
+  for (const row of rows) latest.set(row.device_id, row);
+  return latest;
+}
+
+/** The row, its attempt and the attempt's steps, in one transaction. */
+export function settleRow(db: Db, row: Settlement): void {
+  db.change(
+    `UPDATE rows SET outcome = ?, code = ?, message = ?, cloud = ?, fingerprint = ?, path = ?, duration_ms = ?, settled_at = ?
+      WHERE run_id = ? AND device_id = ?`,
+    row.outcome,
+    row.code,
+    row.message,
+    row.cloud,
+    row.fingerprint,
+    row.path,
+    Math.round(row.durationMs),
+    row.at,
+    row.runId,
+    row.deviceId,
+  );
+  if (row.attemptId === null) {
+    // Settled from the record after a crash: its last attempt ends with the row.
+    if (row.outcome === 'pass') {
+      db.run(
+        `UPDATE attempts SET outcome = ?, ended_at = ? WHERE run_id = ? AND device_id = ? AND ended_at IS NULL`,
+        row.outcome,
+        row.at,
+        row.runId,
+        row.deviceId,
+      );
+      db.run(
+        `UPDATE writes SET phase = 'left', updated_at = ? WHERE device_id = ? AND phase IN ('accepted', 'unknown')`,
+        row.at,
+        row.deviceId,
+      );
+    }
+    return;
+  }
+  db.change(
+    'UPDATE attempts SET outcome = ?, code = ?, message = ?, ended_at = ? WHERE id = ?',
+    row.outcome,
+    row.code,
+    row.message,
+    row.at,
+    row.attemptId,
+  );
+  for (const [seq, step] of row.steps.entries()) {
+    db.run(
+      'INSERT INTO steps (attempt_id, seq, name, state, started_at, ms) VALUES (?, ?, ?, ?, ?, ?)',
+      row.attemptId,
+      seq + 1,
+      step.name,
+      step.state,
+      step.startedAt,
+      Math.round(step.ms),
+    );
+  }
+}
+
+/** A run that was interrupted, or in which rows were left for later, is resumed by the next one; any other is finished. */
+export function finishRun(db: Db, run: { runId: number; exitCode: number; interrupted: boolean; at: number }): void {
+  const open =
+    db.get<{ n: number }>(
+      `SELECT count(*) AS n FROM rows WHERE run_id = ? AND (outcome IS NULL OR outcome = 'aborted')`,
+      run.runId,
+    )?.n ?? 0;
+  db.change(
+    'UPDATE runs SET state = ?, ended_at = ?, exit_code = ? WHERE id = ?',
+    open > 0 || run.interrupted ? 'interrupted' : 'finished',
+    run.at,
+    run.exitCode,
+    run.runId,
+  );
+}
+
+/** What a run would find of a row, without beginning one. */
+export interface RowPlan {
+  readonly deviceId: DeviceId;
+  readonly settled: boolean;
+  readonly outcome: Outcome | null;
+  /** Another manifest under which the device passed; it is worked on again all the same. */
+  readonly elsewhere: string | null;
+}
+
+export function planRows(
+  db: Db,
+  plan: { job: string; manifest: string; deviceIds: readonly DeviceId[]; again: boolean; retryFailed: boolean },
+): RowPlan[] {
+  const latest = latestOutcomes(db, plan.job, plan.manifest);
+  return plan.deviceIds.map(deviceId => {
+    const outcome = latest.get(deviceId)?.outcome ?? null;
+    const retry = plan.retryFailed && (outcome === 'fail' || outcome === 'refused');
+    const elsewhere = db.get<{ manifest: string }>(
+      `SELECT runs.manifest FROM rows JOIN runs ON runs.id = rows.run_id
+        WHERE rows.device_id = ? AND rows.outcome = 'pass' AND runs.job = ? AND runs.manifest <> ?
+        ORDER BY runs.id DESC LIMIT 1`,
+      deviceId,
+      plan.job,
+      plan.manifest,
+    );
+    return {
+      deviceId,
+      settled: !plan.again && !retry && isSettled(outcome),
+      outcome,
+      elsewhere: elsewhere?.manifest ?? null,
+    };
+  });
+}

@@ -1,0 +1,256 @@
+import type { DeviceId } from '../../core/device-id.ts';
+import type { Ledger, NewKey, NewWrite, OpenPhase, OpenWrite, WritePhase } from '../../core/ledger.ts';
+import type { Db } from '../db.ts';
+import { reinstate } from './reinstate.ts';
+
+/*
+ * The state machine of a write (core/ledger.ts names the phases), and of the key and the send that go with it:
+ *
+ *   prepareWrite    → prepared       key pre-activation, send held
+ *   markWriting     → writing        refused while a send of the device is in flight
+ *   markVerified    → verified       key active, the one before it deactivated; send pending, older ones superseded
+ *   (outbox)        → accepted | unknown | refused
+ *   markLeft        → left
+ *   markRollingBack → rolling-back   refused while a send of the device is in flight
+ *   markRolledBack  → rolled-back    key deactivated, the one before it active again, its send pending again
+ *   abandonWrite    → abandoned      key deactivated, its send superseded
+ *
+ * `moveTo` makes every change of phase.
+ */
+function moveTo(db: Db, writeId: number, phase: WritePhase, from: readonly OpenPhase[], at: number): void {
+  db.change(
+    `UPDATE writes SET phase = ?, updated_at = ? WHERE id = ? AND phase IN (SELECT value FROM json_each(?))`,
+    phase,
+    at,
+    writeId,
+    JSON.stringify(from),
+  );
+}
+
+interface WriteRow {
+  id: number;
+  device_id: DeviceId;
+  key_id: number | null;
+}
+
+function writeRow(db: Db, writeId: number): WriteRow {
+  const row = db.get<WriteRow>('SELECT id, device_id, key_id FROM writes WHERE id = ?', writeId);
+  if (!row) throw new Error(`there is no write ${writeId}`);
+  return row;
+}
+
+export function nextGeneration(db: Db, deviceId: DeviceId): number {
+  const row = db.get<{ n: number | null }>('SELECT max(generation) AS n FROM keys WHERE device_id = ?', deviceId);
+  return (row?.n ?? 0) + 1;
+}
+
+export function prepareWrite(
+  db: Db,
+  write: NewWrite,
+): { writeId: number; keyId: number | null; sendId: number | null } {
+  const key = write.key ? insertKey(db, write.deviceId, write.key, write.at) : { keyId: null, sendId: null };
+  const { id } = db.run(
+    `INSERT INTO writes (device_id, attempt_id, backup_id, key_id, alternate, offset, length, old_sha256, new_sha256,
+                         phase, prepared_at, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'prepared', ?, ?)`,
+    write.deviceId,
+    write.attemptId,
+    write.backupId,
+    key.keyId,
+    write.alternate,
+    write.offset,
+    write.length,
+    write.oldSha256,
+    write.newSha256,
+    write.at,
+    write.at,
+  );
+  return { writeId: id, ...key };
+}
+
+function insertKey(db: Db, deviceId: DeviceId, key: NewKey, at: number): { keyId: number; sendId: number } {
+  const keyId = db.run(
+    `INSERT INTO keys (device_id, generation, fingerprint, algorithm, bits, origin, state, public_pem, sealed_private, created_at)
+     VALUES (?, ?, ?, ?, ?, 'made', 'pre-activation', ?, ?, ?)`,
+    deviceId,
+    key.generation,
+    key.fingerprint,
+    key.algorithm,
+    key.bits,
+    key.publicPem,
+    key.sealedPrivate,
+    at,
+  ).id;
+  const sendId = db.run(
+    `INSERT INTO sends (key_id, device_id, product_id, state, created_at, updated_at) VALUES (?, ?, ?, 'held', ?, ?)`,
+    keyId,
+    deviceId,
+    key.productId,
+    at,
+    at,
+  ).id;
+  return { keyId, sendId };
+}
+
+export function openWrite(db: Db, deviceId: DeviceId): OpenWrite | null {
+  const row = db.get<OpenWriteRow>(
+    `SELECT writes.id AS write_id, writes.phase, writes.alternate, writes.offset, writes.length, writes.old_sha256,
+            writes.new_sha256, writes.refusal_uncertain, writes.key_id,
+            backups.id AS backup_id, backups.sha256, backups.bytes, backups.classification,
+            backups.fingerprint AS backup_fingerprint, backups.taken_at, backups.sealed,
+            keys.generation, keys.fingerprint, keys.public_pem, keys.sealed_private, sends.id AS send_id
+       FROM writes
+       JOIN backups ON backups.id = writes.backup_id
+       LEFT JOIN keys ON keys.id = writes.key_id
+       LEFT JOIN sends ON sends.key_id = writes.key_id
+      WHERE writes.device_id = ? AND writes.phase NOT IN ('left', 'rolled-back', 'abandoned')`,
+    deviceId,
+  );
+  if (!row) return null;
+  return {
+    writeId: row.write_id,
+    phase: row.phase,
+    alternate: row.alternate,
+    offset: row.offset,
+    length: row.length,
+    oldSha256: row.old_sha256,
+    newSha256: row.new_sha256,
+    refusalUncertain: row.refusal_uncertain === 1,
+    backup: {
+      backupId: row.backup_id,
+      sha256: row.sha256,
+      bytes: row.bytes,
+      classification: row.classification,
+      fingerprint: row.backup_fingerprint,
+      takenAt: row.taken_at,
+      sealed: row.sealed,
+    },
+    key:
+      row.key_id === null
+        ? null
+        : {
+            keyId: row.key_id,
+            generation: row.generation,
+            fingerprint: row.fingerprint,
+            publicPem: row.public_pem,
+            sealedPrivate: row.sealed_private,
+            sendId: row.send_id,
+          },
+  };
+}
+
+interface OpenWriteRow {
+  write_id: number;
+  phase: OpenPhase;
+  alternate: number;
+  offset: number;
+  length: number;
+  old_sha256: string;
+  new_sha256: string;
+  refusal_uncertain: number;
+  key_id: number | null;
+  backup_id: number;
+  sha256: string;
+  bytes: number;
+  classification: string;
+  backup_fingerprint: string | null;
+  taken_at: number;
+  sealed: Uint8Array;
+  generation: number;
+  fingerprint: string;
+  public_pem: string;
+  sealed_private: Uint8Array;
+  send_id: number;
+}
+
+function sendInFlight(db: Db, deviceId: DeviceId, at: number): boolean {
+  const found = db.get<{ n: number }>(
+    'SELECT count(*) AS n FROM sends WHERE device_id = ? AND lease_until > ?',
+    deviceId,
+    at,
+  );
+  return (found?.n ?? 0) > 0;
+}
+
+export function markWriting(db: Db, { writeId, at }: { writeId: number; at: number }): boolean {
+  const { device_id: deviceId } = writeRow(db, writeId);
+  if (sendInFlight(db, deviceId, at)) return false;
+  moveTo(db, writeId, 'writing', ['prepared', 'writing'], at);
+  return true;
+}
+
+export function markVerified(db: Db, { writeId, at }: { writeId: number; at: number }): void {
+  const { device_id: deviceId, key_id: keyId } = writeRow(db, writeId);
+  moveTo(db, writeId, 'verified', ['writing', 'prepared', 'verified', 'unknown'], at);
+  if (keyId === null) return;
+  db.run(
+    `UPDATE keys SET state = 'deactivated', deactivated_at = ? WHERE device_id = ? AND state = 'active' AND id <> ?`,
+    at,
+    deviceId,
+    keyId,
+  );
+  db.change(`UPDATE keys SET state = 'active', verified_at = coalesce(verified_at, ?) WHERE id = ?`, at, keyId);
+  db.run(
+    `UPDATE sends SET state = 'superseded', updated_at = ?
+      WHERE device_id = ? AND key_id <> ? AND state IN ('held', 'pending', 'refused')`,
+    at,
+    deviceId,
+    keyId,
+  );
+  db.run(
+    `UPDATE sends SET state = 'pending', next_at = ?, updated_at = ? WHERE key_id = ? AND state = 'held'`,
+    at,
+    at,
+    keyId,
+  );
+}
+
+export function markLeftToOutbox(db: Db, { writeId, at }: { writeId: number; at: number }): void {
+  moveTo(db, writeId, 'unknown', ['verified', 'unknown'], at);
+}
+
+export function markLeft(db: Db, { writeId, at }: { writeId: number; at: number }): void {
+  moveTo(db, writeId, 'left', ['verified', 'unknown', 'accepted'], at);
+}
+
+export function markRollingBack(db: Db, { writeId, at }: { writeId: number; at: number }): boolean {
+  const { device_id: deviceId } = writeRow(db, writeId);
+  if (sendInFlight(db, deviceId, at)) return false;
+  moveTo(db, writeId, 'rolling-back', ['refused', 'rolling-back'], at);
+  return true;
+}
+
+export function markRolledBack(db: Db, write: Parameters<Ledger['markRolledBack']>[0]): { sendId: number | null } {
+  const { device_id: deviceId, key_id: keyId } = writeRow(db, write.writeId);
+  moveTo(db, write.writeId, 'rolled-back', ['refused', 'rolling-back'], write.at);
+  deactivate(db, keyId, write.at);
+  return reinstate(db, { deviceId, fingerprint: write.oldFingerprint, resend: write.resend, at: write.at });
+}
+
+export function abandonWrite(
+  db: Db,
+  { writeId, at, oldFingerprint }: { writeId: number; at: number; oldFingerprint: string | null },
+): void {
+  const { device_id: deviceId, key_id: keyId } = writeRow(db, writeId);
+  moveTo(
+    db,
+    writeId,
+    'abandoned',
+    ['prepared', 'writing', 'verified', 'accepted', 'unknown', 'refused', 'rolling-back'],
+    at,
+  );
+  deactivate(db, keyId, at);
+  if (keyId !== null) {
+    db.run(
+      `UPDATE sends SET state = 'superseded', updated_at = ? WHERE key_id = ? AND state IN ('held', 'pending')`,
+      at,
+      keyId,
+    );
+  }
+  if (oldFingerprint !== null) reinstate(db, { deviceId, fingerprint: oldFingerprint, resend: null, at });
+}
+
+function deactivate(db: Db, keyId: number | null, at: number): void {
+  if (keyId === null) return;
+  db.change(`UPDATE keys SET state = 'deactivated', deactivated_at = ? WHERE id = ?`, at, keyId);
+}

@@ -1,0 +1,55 @@
+import { chmodSync, closeSync, lstatSync, mkdirSync, openSync } from 'node:fs';
+import { userInfo, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import Database from 'better-sqlite3';
+import { Fault } from '../core/errors.ts';
+import { asFault, errorCode } from './database.ts';
+
+/**
+ * Where the station's lock lies: the user's runtime folder, whichever database is used, since there is one bus.
+ */
+export function stationLockPath(env: NodeJS.ProcessEnv): string {
+  const runtime = env['XDG_RUNTIME_DIR'];
+  if (runtime) return join(runtime, 'photon-fleet', 'station.lock');
+  return join(tmpdir(), `photon-fleet-${userInfo().uid}`, 'station.lock');
+}
+
+/**
+ * Takes a lock that the kernel frees when its holder dies: an open exclusive transaction on a small database.
+ * @returns how to let it go
+ * @throws Fault STATION_BUSY where another process holds it
+ */
+export function takeLock(path: string): () => void {
+  const folder = dirname(path);
+  let lock: Database.Database | undefined;
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    checkFolder(folder);
+    closeSync(openSync(path, 'a', 0o600));
+    chmodSync(path, 0o600);
+    lock = new Database(path, { timeout: 0 });
+    lock.pragma('journal_mode = DELETE');
+    lock.exec('BEGIN EXCLUSIVE');
+    const held = lock;
+    return () => held.close();
+  } catch (error) {
+    lock?.close();
+    if (errorCode(error).startsWith('SQLITE_BUSY')) {
+      throw new Fault('STATION_BUSY', 'another photon-fleet process works on this station', { cause: error });
+    }
+    throw errorCode(error).startsWith('SQLITE_') || error instanceof Fault
+      ? asFault(error, path)
+      : new Fault('DB_UNREADABLE', `the lock ${path} can't be made (${errorCode(error)})`, { cause: error });
+  }
+}
+
+/** A folder in a place open to all is ours alone, or it is not used. */
+function checkFolder(folder: string): void {
+  const stat = lstatSync(folder);
+  const uid = process.getuid?.();
+  if (!stat.isDirectory() || (uid !== undefined && stat.uid !== uid)) {
+    throw new Fault('DB_UNREADABLE', `the folder ${folder} belongs to somebody else`, {
+      hint: 'set XDG_RUNTIME_DIR to a folder of your own',
+    });
+  }
+}

@@ -1,0 +1,107 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { asFault, openDatabase } from './database.ts';
+import type { Db } from './db.ts';
+import { toPlain } from './messages.ts';
+import type { Reply, Request, WorkerSettings } from './messages.ts';
+import { OPERATIONS, OUTSIDE_TRANSACTION } from './operations.ts';
+import type { OperationName } from './operations.ts';
+import { takeLock } from './station-lock.ts';
+
+/*
+ * The thread that owns the database. Requests that came while a commit was on its way are committed together: one
+ * transaction, a savepoint each, so that one failure doesn't undo its neighbours. No reply goes before the commit.
+ */
+
+const settings = workerData as WorkerSettings;
+const locks: (() => void)[] = [];
+let db: Db | undefined;
+let queue: Request[] = [];
+let scheduled = false;
+
+function post(reply: Reply): void {
+  parentPort?.postMessage(reply);
+}
+
+function perform(open: Db, { name, input }: Request): unknown {
+  const operation = OPERATIONS[name as OperationName] as (db: Db, input: unknown) => unknown;
+  return operation(open, input);
+}
+
+function flush(): void {
+  scheduled = false;
+  const batch = queue;
+  queue = [];
+  if (!db) return;
+  let together: Request[] = [];
+  for (const request of batch) {
+    if (request.name === 'close') {
+      commit(db, together);
+      shut();
+      return;
+    }
+    if (OUTSIDE_TRANSACTION.includes(request.name)) {
+      commit(db, together);
+      together = [];
+      alone(db, request);
+    } else {
+      together.push(request);
+    }
+  }
+  commit(db, together);
+}
+
+function commit(open: Db, requests: readonly Request[]): void {
+  if (requests.length === 0) return;
+  const replies: Reply[] = [];
+  try {
+    open.raw.exec('BEGIN IMMEDIATE');
+    for (const request of requests) {
+      open.raw.exec('SAVEPOINT one');
+      try {
+        replies.push({ type: 'done', id: request.id, output: perform(open, request) });
+      } catch (error) {
+        if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
+        open.raw.exec('ROLLBACK TO one');
+        replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) });
+      }
+      open.raw.exec('RELEASE one');
+    }
+    open.raw.exec('COMMIT');
+  } catch (error) {
+    if (open.raw.inTransaction) open.raw.exec('ROLLBACK');
+    const fault = toPlain(asFault(error, settings.path));
+    for (const { id } of requests) post({ type: 'failed', id, fault });
+    return;
+  }
+  for (const reply of replies) post(reply);
+}
+
+function alone(open: Db, request: Request): void {
+  try {
+    post({ type: 'done', id: request.id, output: perform(open, request) });
+  } catch (error) {
+    post({ type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) });
+  }
+}
+
+function shut(): void {
+  db?.raw.close();
+  for (const release of locks.reverse()) release();
+  parentPort?.close();
+}
+
+try {
+  for (const lock of settings.locks) locks.push(takeLock(lock));
+  db = openDatabase(settings);
+  parentPort?.on('message', (request: Request) => {
+    queue.push(request);
+    if (scheduled) return;
+    scheduled = true;
+    setImmediate(flush);
+  });
+  post({ type: 'ready' });
+} catch (error) {
+  post({ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) });
+  for (const release of locks.reverse()) release();
+  parentPort?.close();
+}
