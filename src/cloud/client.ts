@@ -1,0 +1,137 @@
+import type { ReadableStream } from 'node:stream/web';
+import { systemClock, type Clock } from '../core/clock.ts';
+import type { DeviceId } from '../core/device-id.ts';
+import { Fault } from '../core/errors.ts';
+import type { Secret } from '../core/secret.ts';
+import type { CloudAnswer } from './answer.ts';
+import { judgeAnswer } from './judge.ts';
+import { networkReason } from './reason.ts';
+
+export type { CloudAnswer } from './answer.ts';
+
+const MAX_BODY_BYTES = 65_536;
+
+export interface CloudClientOptions {
+  /** The API's base, without a slash at its end. */
+  readonly url: string;
+  readonly token: Secret<string>;
+  /** For one request, from its first byte to the last of the answer. */
+  readonly timeoutMs: number;
+  /** Whether the token may go over http:// to another machine. */
+  readonly insecure: boolean;
+  readonly clock?: Pick<Clock, 'now'>;
+}
+
+/** A public key on its way. */
+export interface PublicKeySend {
+  readonly deviceId: DeviceId;
+  /** SPKI PEM: `BEGIN PUBLIC KEY`. A server may take other forms, and the device never connects (photon.md 4). */
+  readonly publicKeyPem: string;
+  readonly productId: string | null;
+  /** When the send was made, epoch ms. */
+  readonly orderMs: number;
+}
+
+export interface CloudClient {
+  /**
+   * Tells the cloud a device's key. Never throws: what goes wrong on the way is `unknown`, an abort by the signal too,
+   * since the server may have carried it out.
+   */
+  sendPublicKey(send: PublicKeySend, signal?: AbortSignal): Promise<CloudAnswer>;
+}
+
+/** @throws Fault CLOUD_INSECURE where the token would go in clear over a network; CONFIG_INVALID where a value is unfit */
+export function createCloudClient(options: CloudClientOptions): CloudClient {
+  const { token, timeoutMs, insecure, clock = systemClock } = options;
+  const base = checkedBase(options.url, insecure);
+  if (!/^[\x21-\x7e]+$/.test(token.reveal())) {
+    // fetch would refuse the header, and quote the token in its message.
+    throw new Fault('CONFIG_INVALID', 'the access token holds characters that no token has');
+  }
+  return {
+    async sendPublicKey(send, signal) {
+      const secrets = [token.reveal()];
+      // A deadline of our own, always: fetch alone waits five minutes for an answer, and for its body for ever.
+      const deadline = AbortSignal.timeout(timeoutMs);
+      try {
+        const response = await fetch(`${base}/v1/provisioning/${send.deviceId}`, {
+          method: 'POST',
+          headers: {
+            authorization: `Bearer ${token.reveal()}`,
+            'content-type': 'application/json',
+            accept: 'application/json',
+            'user-agent': 'photon-fleet',
+          },
+          body: JSON.stringify(bodyOf(send)),
+          redirect: 'manual', // the token goes nowhere else
+          signal: signal ? AbortSignal.any([deadline, signal]) : deadline,
+        });
+        const { status, statusText, headers } = response;
+        const retryAfter = headers.get('retry-after');
+        return judgeAnswer({ status, statusText, retryAfter, body: await readBody(response) }, clock.now(), secrets);
+      } catch (thrown) {
+        const reason = signal?.aborted
+          ? 'interrupted before an answer came'
+          : deadline.aborted
+            ? `no answer within ${timeoutMs} ms`
+            : networkReason(thrown, secrets);
+        return { kind: 'unknown', status: null, reason, retryAfterMs: null };
+      }
+    },
+  };
+}
+
+/** As particle-cli sends it (`order` tells the cloud that a hand did it, and when). */
+function bodyOf({ deviceId, publicKeyPem, productId, orderMs }: PublicKeySend): Record<string, string> {
+  return {
+    deviceID: deviceId,
+    publicKey: publicKeyPem,
+    algorithm: 'rsa',
+    filename: `${deviceId}.pub.pem`,
+    order: `manual_${orderMs}`,
+    ...(productId === null ? {} : { product_id: productId }),
+  };
+}
+
+/**
+ * The body as far as 64 KiB. The status has come and decides: a body that breaks off, or doesn't end before the
+ * deadline, only costs the words. Reading it through lets the connection be used again.
+ */
+async function readBody(response: Response): Promise<string> {
+  const body: ReadableStream<Uint8Array> | null = response.body;
+  if (!body) return '';
+  const reader = body.getReader();
+  const chunks: Uint8Array[] = [];
+  try {
+    for (let size = 0; ;) {
+      const { done, value } = await reader.read();
+      if (done) return Buffer.concat(chunks).toString('utf8');
+      chunks.push(value);
+      size += value.byteLength;
+      if (size > MAX_BODY_BYTES) {
+        await reader.cancel();
+        return '';
+      }
+    }
+  } catch {
+    return '';
+  }
+}
+
+function checkedBase(url: string, insecure: boolean): string {
+  const parsed = URL.canParse(url) ? new URL(url) : null;
+  if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.username !== '' || parsed.password !== '') {
+    throw new Fault('CONFIG_INVALID', "the cloud's URL must be http:// or https://, without user name and password");
+  }
+  if (parsed.protocol === 'http:' && !insecure && !isLoopback(parsed.hostname)) {
+    throw new Fault('CLOUD_INSECURE', `the access token would go in clear to ${parsed.host}`, {
+      facts: { host: parsed.host },
+    });
+  }
+  return `${parsed.origin}${parsed.pathname}`.replace(/\/+$/, '');
+}
+
+/** URL has normalised the host already: `127.1` and `0x7f000001` come as 127.0.0.1. */
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host.endsWith('.localhost') || host === '[::1]' || /^127(\.\d+){3}$/.test(host);
+}

@@ -1,0 +1,108 @@
+import type { Clock } from '../core/clock.ts';
+import type { DeviceId } from '../core/device-id.ts';
+import type { Delivery, Outbox, Sender } from '../core/ledger.ts';
+import type { CloudAnswer, CloudClient } from './client.ts';
+
+const BACK_OFF_FIRST_MS = 5_000;
+const BACK_OFF_MOST_MS = 60 * 60_000;
+/** How long a lease outlives the request's own deadline. */
+const LEASE_MARGIN_MS = 15_000;
+
+export interface DeliverParts {
+  readonly outbox: Outbox;
+  readonly client: CloudClient;
+  readonly clock: Clock;
+  /** `run:PID` or `replay:PID`. */
+  readonly owner: string;
+  /** The client's deadline of one request. */
+  readonly timeoutMs: number;
+  /** 0 ≤ x < 1, for the jitter. */
+  readonly random: () => number;
+  /** Told once, when the cloud says that the token is bad. */
+  readonly onUnauthorized: (reason: string) => void;
+}
+
+/** Sends keys one at a time for a device, and puts every answer on record before it tells of it. */
+export class Deliverer implements Sender {
+  readonly #parts: DeliverParts;
+  #unauthorized: string | null = null;
+
+  constructor(parts: DeliverParts) {
+    this.#parts = parts;
+  }
+
+  get unauthorized(): string | null {
+    return this.#unauthorized;
+  }
+
+  /** One try, whether it is due or not. */
+  deliver(sendId: number): Promise<Delivery> {
+    return this.deliverIf(sendId, true);
+  }
+
+  async deliverIf(sendId: number, ignoreDue: boolean): Promise<Delivery> {
+    // After a 401 every further request would be refused as well, and might lock the account.
+    if (this.#unauthorized !== null) return { kind: 'pending', reason: this.#unauthorized };
+    const { outbox, client, clock, owner, timeoutMs } = this.#parts;
+    const at = clock.now();
+    const send = await outbox.leaseSend({
+      sendId,
+      owner,
+      at,
+      untilAt: at + timeoutMs + LEASE_MARGIN_MS,
+      ignoreDue,
+    });
+    if (!send) return { kind: 'pending', reason: 'the send is in other hands, or has been settled' };
+    const answer = await client.sendPublicKey({
+      deviceId: send.deviceId,
+      publicKeyPem: send.publicPem,
+      productId: send.productId,
+      orderMs: at,
+    });
+    return this.#record(answer, send);
+  }
+
+  async #record(
+    answer: CloudAnswer,
+    send: { sendId: number; attempts: number; unknowns: number; deviceId: DeviceId },
+  ): Promise<Delivery> {
+    const { outbox, clock } = this.#parts;
+    const { sendId } = send;
+    const at = clock.now();
+    switch (answer.kind) {
+      case 'accepted':
+        await outbox.recordAccepted({ sendId, status: answer.status, at });
+        return { kind: 'accepted' };
+      case 'refused': {
+        // Some servers answer 400 after storing the key, and an earlier timeout may land late.
+        const uncertain = answer.status === 400 || send.unknowns > 0;
+        const { status, reason } = answer;
+        await outbox.recordRefused({ sendId, status, error: reason, uncertain, at });
+        return { kind: 'refused', status, reason, uncertain };
+      }
+      case 'unauthorized': {
+        const first = this.#unauthorized === null;
+        this.#unauthorized = answer.reason;
+        await outbox.recordUnknown({ sendId, status: answer.status, error: answer.reason, nextAt: at, at });
+        if (first) this.#parts.onUnauthorized(answer.reason);
+        return { kind: 'pending', reason: answer.reason };
+      }
+      case 'unknown': {
+        const nextAt = at + Math.max(answer.retryAfterMs ?? 0, backOffMs(send.attempts, this.#parts.random()));
+        await outbox.recordUnknown({ sendId, status: answer.status, error: answer.reason, nextAt, at });
+        return { kind: 'pending', reason: answer.reason };
+      }
+    }
+  }
+}
+
+/** Exponential, from 5 s to an hour, with jitter over the upper half so that a rack does not come back as one. */
+export function backOffMs(attempts: number, random: number): number {
+  const full = Math.min(BACK_OFF_MOST_MS, BACK_OFF_FIRST_MS * 2 ** Math.min(Math.max(attempts - 1, 0), 20));
+  return Math.round(full / 2 + (full / 2) * random);
+}
+
+/** For `--offline`: every key stays in the outbox. */
+export const offlineSender: Sender = {
+  deliver: () => Promise.resolve({ kind: 'pending', reason: 'offline' }),
+};

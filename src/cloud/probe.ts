@@ -1,0 +1,33 @@
+import { createCloudClient } from './client.ts';
+import type { CloudClientOptions } from './client.ts';
+import { networkReason } from './reason.ts';
+
+export type ProbeAnswer =
+  | { readonly kind: 'accepted' }
+  | { readonly kind: 'unauthorized' }
+  | { readonly kind: 'unknown'; readonly reason: string };
+
+const NOBODY = '000000000000000000000000';
+
+/**
+ * One harmless question, for `doctor` alone: a device that is nobody's. 401 says that the token is bad; any other clear
+ * answer that it is good.
+ * @throws Fault CLOUD_INSECURE
+ */
+export async function probeCloud(options: CloudClientOptions): Promise<ProbeAnswer> {
+  createCloudClient(options); // the same checks of URL and token as before a send
+  const token = options.token.reveal();
+  try {
+    const response = await fetch(`${options.url}/v1/devices/${NOBODY}`, {
+      headers: { authorization: `Bearer ${token}` },
+      redirect: 'manual',
+      signal: AbortSignal.timeout(options.timeoutMs),
+    });
+    await response.body?.cancel();
+    if (response.status === 401) return { kind: 'unauthorized' };
+    const clear = response.ok || response.status === 403 || response.status === 404;
+    return clear ? { kind: 'accepted' } : { kind: 'unknown', reason: `it answers ${response.status}` };
+  } catch (error) {
+    return { kind: 'unknown', reason: networkReason(error, [token]) };
+  }
+}

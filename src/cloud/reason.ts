@@ -1,0 +1,48 @@
+const MAX_REASON_CHARS = 200;
+
+/**
+ * Somebody else's words, fit for a terminal and for the record: one line, printable, at most 200 characters, without
+ * markup, and with every secret in it masked.
+ */
+export function safeReason(text: string, secrets: readonly string[]): string {
+  let safe = text;
+  // Before it is cut, or the first half of a token could stay. Longest first: one may hold another.
+  for (const secret of secrets.toSorted((a, b) => b.length - a.length)) {
+    if (secret !== '') safe = safe.replaceAll(secret, '[secret]');
+  }
+  if (/<[!/a-z]/i.test(safe)) return ''; // markup: a proxy's page in a JSON coat
+  safe = safe.replace(/[\p{C}\p{Z}]+/gu, ' ').trim();
+  const chars = Array.from(safe);
+  return chars.length <= MAX_REASON_CHARS ? safe : `${chars.slice(0, MAX_REASON_CHARS - 1).join('')}…`;
+}
+
+const BY_CODE: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connection refused',
+  ECONNRESET: 'connection reset',
+  ENOTFOUND: 'no such host',
+  EAI_AGAIN: 'the name could not be resolved',
+  EHOSTUNREACH: 'host unreachable',
+  ENETUNREACH: 'network unreachable',
+  ETIMEDOUT: 'connection timed out',
+  EPIPE: 'connection closed',
+  UND_ERR_SOCKET: 'connection closed',
+  UND_ERR_CONNECT_TIMEOUT: 'connection timed out',
+  CERT_HAS_EXPIRED: "the server's certificate has expired",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "the server's certificate is signed by itself",
+  SELF_SIGNED_CERT_IN_CHAIN: "the server's certificate is signed by nobody known",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "the server's certificate is signed by nobody known",
+  ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate is another host's",
+};
+
+/** Why no answer came, from what fetch threw: its own text is always "fetch failed", the cause has a code. */
+export function networkReason(thrown: unknown, secrets: readonly string[]): string {
+  let message = '';
+  for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth += 1) {
+    message = error.message;
+    const code = 'code' in error && typeof error.code === 'string' ? error.code : null;
+    if (code === null) continue;
+    const words = Object.hasOwn(BY_CODE, code) ? BY_CODE[code] : undefined;
+    return safeReason(words === undefined ? code : `${words} (${code})`, secrets);
+  }
+  return safeReason(message, secrets) || 'no answer';
+}
