@@ -1,0 +1,22 @@
+import { backup } from './steps/backup.ts';
+import { identify } from './steps/identify.ts';
+import { leave } from './steps/leave.ts';
+import { newKey } from './steps/new-key.ts';
+import { preflight } from './steps/preflight.ts';
+import { send } from './steps/send.ts';
+import { verify } from './steps/verify.ts';
+import { write } from './steps/write.ts';
+
+/** Every step there is, in the one order in which they may stand in a job. */
+export const STEPS = {
+  identify,
+  preflight,
+  backup,
+  'new-key': newKey,
+  write,
+  verify,
+  send,
+  leave,
+} as const;
+
+export type StepName = keyof typeof STEPS;

@@ -1,0 +1,17 @@
+import { z } from 'zod';
+import { Fault } from '../../core/errors.ts';
+import type { Step } from '../step.ts';
+
+/** Step 8: out of DFU mode. Only a device that passed comes here; every other one stays where it can be worked on. */
+export const leave: Step<Record<string, never>> = {
+  name: 'leave',
+  options: z.strictObject({}),
+  deadlineMs: 30_000,
+  async run({ device, ledger, clock, work, plan }) {
+    await device.leave();
+    if (!plan.writes) return 'ok';
+    if (work.writeId === null) throw new Fault('BUG', 'leave without a write');
+    await ledger.markLeft({ writeId: work.writeId, at: clock.now() });
+    return 'ok';
+  },
+};

@@ -1,0 +1,82 @@
+import { z } from 'zod';
+import { sha256Hex, wipe } from '../../core/bytes.ts';
+import { Fault } from '../../core/errors.ts';
+import type { OpenWrite } from '../../core/ledger.ts';
+import { CANONICAL_PRIVATE_BYTES } from '../../keys/canonical.ts';
+import type { KeyPair } from '../../keys/make-key-pair.ts';
+import { publicKeyOf } from '../../keys/public-key.ts';
+import { parsePrivateDer } from '../../keys/rsa-numbers.ts';
+import { FIRMWARE_PRIVATE_KEY_BYTES } from '../../photon/dct.ts';
+import { firmwareReads } from '../../photon/firmware-key-reader.ts';
+import { composeBlock, dctOf } from '../block.ts';
+import type { Step, StepContext } from '../step.ts';
+
+const TRIES = 3;
+
+/**
+ * Step 4: a key that this very firmware can read. One that an interrupted attempt made and recorded is used again,
+ * never a second one where the first will do. What it leaves in the work is committed, sealed, by the step `write`
+ * before the device is touched.
+ */
+export const newKey: Step<Record<string, never>> = {
+  name: 'new-key',
+  options: z.strictObject({}),
+  deadlineMs: 60_000,
+  async run(context) {
+    const { work } = context;
+    if (work.open && work.resume === 'write') {
+      const pair = await recordedKey(context, work.open);
+      const block = composeBlock(context.plan, dctOf(work), pair);
+      if (sha256Hex(block.next) === work.open.newSha256) {
+        work.key = { pair, reused: true };
+        work.block = block;
+        return 'skipped';
+      }
+      work.resume = 'anew'; // the job says something else by now
+      wipe(pair.privateDer);
+    }
+    if (work.resume !== 'fresh' && work.resume !== 'anew') return 'skipped';
+    const pair = await usableKey(context.makeKey);
+    work.key = { pair, reused: false };
+    work.block = composeBlock(context.plan, dctOf(work), pair);
+    return 'ok';
+  },
+};
+
+async function usableKey(makeKey: () => Promise<KeyPair>): Promise<KeyPair> {
+  for (let attempt = 0; attempt < TRIES; attempt += 1) {
+    const pair = await makeKey();
+    if (isUsable(pair)) return pair;
+    wipe(pair.privateDer);
+  }
+  throw new Fault('KEY_UNUSABLE', `${TRIES} fresh keys in a row were not readable for the firmware`);
+}
+
+/** The key as it will lie in the field, read by the firmware's own way of reading. */
+export function isUsable(pair: KeyPair): boolean {
+  if (pair.privateDer.length !== CANONICAL_PRIVATE_BYTES) return false;
+  const parsed = parsePrivateDer(pair.privateDer);
+  if (!parsed || publicKeyOf(parsed.numbers.n, parsed.numbers.e).fingerprint !== pair.fingerprint) return false;
+  const field = Buffer.alloc(FIRMWARE_PRIVATE_KEY_BYTES, 0xff);
+  field.set(pair.privateDer);
+  const usable = firmwareReads(field, parsed.numbers);
+  wipe(field);
+  return usable;
+}
+
+async function recordedKey({ subject, vault }: StepContext, open: OpenWrite): Promise<KeyPair> {
+  const { key } = open;
+  if (!key) throw new Fault('BUG', 'a re-key is on record without its key');
+  const privateDer = await vault.open(key.sealedPrivate, {
+    purpose: 'private-key',
+    deviceId: subject.deviceId,
+    generation: key.generation,
+    fingerprint: key.fingerprint,
+  });
+  const parsed = parsePrivateDer(privateDer);
+  const publicKey = parsed && publicKeyOf(parsed.numbers.n, parsed.numbers.e);
+  if (publicKey?.fingerprint !== key.fingerprint) {
+    throw new Fault('VAULT_SEALED_WRONG', `the sealed key of generation ${key.generation} is not the one on record`);
+  }
+  return { ...publicKey, privateDer };
+}

@@ -1,0 +1,34 @@
+import { z } from 'zod';
+import { firstDifference, sha256Hex, wipe } from '../../core/bytes.ts';
+import { Fault } from '../../core/errors.ts';
+import type { Step } from '../step.ts';
+
+/** Step 6: what was written is read back, every byte; then the key is active and its send pending, in one transaction. */
+export const verify: Step<Record<string, never>> = {
+  name: 'verify',
+  options: z.strictObject({}),
+  deadlineMs: 30_000,
+  async run({ device, ledger, clock, work }) {
+    const { resume, writeId, open, block } = work;
+    if (resume !== 'fresh' && resume !== 'anew' && resume !== 'write' && resume !== 'verify') return 'skipped';
+    if (writeId === null) throw new Fault('BUG', 'verify without a write');
+    const place = block ? { offset: block.offset, length: block.next.length } : open;
+    if (!place) throw new Fault('BUG', 'verify without a place');
+    const there = await device.read(work.alternate, place.offset, place.length);
+    const same = block ? firstDifference(there, block.next) < 0 : sha256Hex(there) === open?.newSha256;
+    const at = block ? place.offset + firstDifference(there, block.next) : place.offset;
+    wipe(there);
+    if (!same) {
+      throw new Fault(
+        'VERIFY_MISMATCH',
+        `what was read back differs from what was written, first at byte ${at} of the DCT`,
+        {
+          facts: { path: device.port.path, offset: at },
+        },
+      );
+    }
+    await ledger.markVerified({ writeId, at: clock.now() });
+    work.fingerprint = work.key?.pair.fingerprint ?? open?.key?.fingerprint ?? work.fingerprint;
+    return 'ok';
+  },
+};

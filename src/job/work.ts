@@ -1,0 +1,84 @@
+import { sha256Hex, wipe } from '../core/bytes.ts';
+import type { BackupRecord, OpenWrite } from '../core/ledger.ts';
+import type { CloudState } from '../core/outcomes.ts';
+import type { KeyPair } from '../keys/make-key-pair.ts';
+import type { PublicKey } from '../keys/public-key.ts';
+
+/**
+ * What the record and the device together say is left to do (the resume table):
+ *
+ * | on record         | the new block is there | the old block is there        | something else        |
+ * | prepared, writing | verify                 | write                         | anew                  |
+ * | verified, unknown | send                   | anew (somebody restored it)   | anew                  |
+ * | refused, rolling-back | roll-back          | rolled-back                   | conflict              |
+ * | accepted          | leave                  | anew                          | anew                  |
+ */
+export type Resume =
+  'fresh' | 'verify' | 'write' | 'send' | 'leave' | 'roll-back' | 'rolled-back' | 'anew' | 'conflict';
+
+/** What a session knows of its device so far; each step leaves here what later ones need. */
+export interface Work {
+  /** Number of the alternate setting with the DCT. */
+  alternate: number;
+  /** Bytes 0..8390 of the DCT as they were read in preflight. */
+  dct: Buffer | null;
+  open: OpenWrite | null;
+  resume: Resume;
+  backup: (BackupRecord & { readonly publicKey: PublicKey | null }) | null;
+  /** The key that is to be written or was. */
+  key: { readonly pair: KeyPair; readonly reused: boolean } | null;
+  /** The block of the write: where, and what was and will be there. */
+  block: { readonly offset: number; readonly old: Buffer; readonly next: Buffer } | null;
+  writeId: number | null;
+  sendId: number | null;
+  /** Of the key on the device once the session is through. */
+  fingerprint: string | null;
+  cloud: CloudState;
+}
+
+export function newWork(): Work {
+  return {
+    alternate: -1,
+    dct: null,
+    open: null,
+    resume: 'fresh',
+    backup: null,
+    key: null,
+    block: null,
+    writeId: null,
+    sendId: null,
+    fingerprint: null,
+    cloud: 'none',
+  };
+}
+
+/** Key bytes do not outlive the session. */
+export function wipeWork(work: Work): void {
+  wipe(work.dct ?? undefined, work.key?.pair.privateDer, work.block?.old, work.block?.next);
+}
+
+/** Compares the bytes on the device with those on record: an old key may be blank or garbage and has no fingerprint. */
+export function decideResume(open: OpenWrite | null, dct: Uint8Array): Resume {
+  if (!open) return 'fresh';
+  const there = sha256Hex(dct.subarray(open.offset, open.offset + open.length));
+  const isNew = there === open.newSha256;
+  const isOld = there === open.oldSha256;
+  switch (open.phase) {
+    case 'prepared':
+    case 'writing':
+      return isNew ? 'verify' : isOld ? 'write' : 'anew';
+    case 'verified':
+    case 'unknown':
+      return isNew ? 'send' : 'anew';
+    case 'refused':
+    case 'rolling-back':
+      return isNew ? 'roll-back' : isOld ? 'rolled-back' : 'conflict';
+    case 'accepted':
+      return isNew ? 'leave' : 'anew';
+  }
+}
+
+/** Whether the device was found with the bytes that it had before the open write. */
+export function oldBlockIsThere(open: OpenWrite, dct: Uint8Array): boolean {
+  return sha256Hex(dct.subarray(open.offset, open.offset + open.length)) === open.oldSha256;
+}
