@@ -1,0 +1,99 @@
+import type { Clock } from '../core/clock.ts';
+import { toFault } from '../core/errors.ts';
+import type { Fault } from '../core/errors.ts';
+import type { UsbPath } from '../core/usb-path.ts';
+import { isCandidate } from '../session/identify-port.ts';
+import type { UsbBus, UsbPort } from '../usb/port.ts';
+
+export interface BusWatchEvents {
+  /** Devices in DFU mode that were not there at the last look; the first look gives all. */
+  readonly onArrived: (ports: readonly UsbPort[]) => void;
+  readonly onGone: (path: UsbPath) => void;
+  /** A bus that can't be read now; said once until it can be again. */
+  readonly onTrouble: (bus: UsbBus, fault: Fault) => void;
+}
+
+const LOOK_EVERY_MS = 1000;
+
+/** Looks at all buses: at every event, and from time to time, since events can be lost. */
+export class BusWatch {
+  readonly #buses: readonly UsbBus[];
+  readonly #clock: Clock;
+  readonly #events: BusWatchEvents;
+  readonly #present = new Map<UsbPath, string>();
+  readonly #troubled = new Set<UsbBus>();
+  readonly #stop = new AbortController();
+  #wake: AbortController = new AbortController();
+  #loop: Promise<void> | null = null;
+  #unsubscribe: (() => void)[] = [];
+
+  constructor(buses: readonly UsbBus[], clock: Clock, events: BusWatchEvents) {
+    this.#buses = buses;
+    this.#clock = clock;
+    this.#events = events;
+  }
+
+  /** Whether a device is on a bus as far as the last look told. */
+  isPresent(path: UsbPath): boolean {
+    return this.#present.has(path);
+  }
+
+  /** Resolves after the first look at every bus. */
+  async start(): Promise<void> {
+    // Listening begins before the first look, so that nothing falls between the two.
+    this.#unsubscribe = this.#buses.map(bus => bus.onChange(() => this.#wake.abort()));
+    await this.#look();
+    this.#loop = this.#lookOnAndOn();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    this.#wake.abort();
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    await this.#loop;
+  }
+
+  async #lookOnAndOn(): Promise<void> {
+    for (;;) {
+      await this.#clock.sleep(LOOK_EVERY_MS, this.#wake.signal);
+      if (this.#stop.signal.aborted) return;
+      this.#wake = new AbortController();
+      await this.#look();
+    }
+  }
+
+  async #look(): Promise<void> {
+    const lists = await Promise.all(this.#buses.map(bus => this.#list(bus)));
+    const there = new Map<UsbPath, UsbPort>();
+    for (const port of lists.flat()) if (isCandidate(port)) there.set(port.path, port);
+    for (const [path, instance] of [...this.#present]) {
+      const port = there.get(path);
+      // A bus in trouble says nothing about its devices; another device at the same path is an arrival.
+      if (port ? port.instance === instance : [...this.#troubled].some(bus => isOn(bus, path))) continue;
+      this.#present.delete(path);
+      this.#events.onGone(path);
+    }
+    const arrived = [...there.values()].filter(port => !this.#present.has(port.path));
+    for (const port of arrived) this.#present.set(port.path, port.instance);
+    if (arrived.length > 0) this.#events.onArrived(arrived);
+  }
+
+  async #list(bus: UsbBus): Promise<UsbPort[]> {
+    try {
+      const ports = await bus.list();
+      this.#troubled.delete(bus);
+      return ports;
+    } catch (error) {
+      if (!this.#troubled.has(bus)) {
+        this.#troubled.add(bus);
+        this.#events.onTrouble(bus, toFault(error));
+      }
+      return [];
+    }
+  }
+}
+
+function isOn(bus: UsbBus, path: UsbPath): boolean {
+  const slash = path.lastIndexOf('/');
+  return slash < 0 ? !bus.name.includes(':') : path.slice(0, slash) === bus.name;
+}
