@@ -1,0 +1,68 @@
+import type { Argv, CommandModule } from 'yargs';
+import type { Output } from '../report/terminal.ts';
+
+/** What every command takes. */
+export interface GlobalArgs {
+  readonly db?: string | undefined;
+  readonly config?: string | undefined;
+  readonly verbose?: boolean | undefined;
+  readonly log?: string | undefined;
+}
+
+/** What a command's work is handed beside its arguments. */
+export interface CommandContext {
+  readonly out: Output;
+  readonly env: NodeJS.ProcessEnv;
+  readonly cwd: string;
+}
+
+export interface CommandSpec<Args> {
+  readonly command: string;
+  readonly describe: string;
+  readonly examples: readonly (readonly [command: string, what: string])[];
+  readonly options: (yargs: Argv<GlobalArgs>) => Argv<Args & GlobalArgs>;
+  /** Loads what it needs itself, so that `--help` and the other commands do not. @returns the exit code */
+  readonly run: (args: Args & GlobalArgs, context: CommandContext) => Promise<number>;
+}
+
+/** A command for yargs; what it ends with is left in `done`. */
+export function command<Args>(
+  spec: CommandSpec<Args>,
+  context: CommandContext,
+  done: (exitCode: number) => void,
+): CommandModule<GlobalArgs, Args & GlobalArgs> {
+  return {
+    command: spec.command,
+    describe: spec.describe,
+    builder: yargs => {
+      let built = spec.options(yargs);
+      for (const [example, what] of spec.examples) built = built.example(example, what);
+      return built;
+    },
+    handler: async args => {
+      // yargs adds camel-case twins of the options, which nobody here uses.
+      done(await spec.run(args as unknown as Args & GlobalArgs, context));
+    },
+  };
+}
+
+/** For several racks, and for those who know what they do. */
+export interface RackArgs {
+  readonly rack: readonly string[] | undefined;
+  readonly 'insecure-rack': boolean | undefined;
+}
+
+export function rackOptions<T>(yargs: Argv<T>): Argv<T & RackArgs> {
+  return yargs
+    .option('rack', {
+      type: 'string',
+      array: true,
+      requiresArg: true,
+      nargs: 1,
+      describe: 'Work on devices at a USB/IP server instead of this host’s bus (HOST:PORT; may be repeated)',
+    })
+    .option('insecure-rack', {
+      type: 'boolean',
+      describe: 'Allow a rack beyond loopback: USB/IP has neither password nor encryption',
+    });
+}

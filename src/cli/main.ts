@@ -1,0 +1,94 @@
+import { readFileSync } from 'node:fs';
+import yargs from 'yargs';
+import { Fault, toFault } from '../core/errors.ts';
+import { command } from './command.ts';
+import type { CommandContext, GlobalArgs } from './command.ts';
+import { dbCommand } from './commands/db.ts';
+import { demoCommand } from './commands/demo.ts';
+import { devicesCommand } from './commands/devices.ts';
+import { doctorCommand } from './commands/doctor.ts';
+import { historyCommand } from './commands/history.ts';
+import { outboxCommand } from './commands/outbox.ts';
+import { replayCommand } from './commands/replay.ts';
+import { runCommand } from './commands/run.ts';
+import { simCommand } from './commands/sim.ts';
+import { statusCommand } from './commands/status.ts';
+import { EXIT, exitCodeOfFault } from './exit-codes.ts';
+import { faultLines, processOutput } from './output.ts';
+
+/** Parses the arguments, runs the command, and says what went wrong in one way for all of them. @returns the exit code */
+export async function main(argv: readonly string[]): Promise<number> {
+  const out = processOutput();
+  const context: CommandContext = { out, env: process.env, cwd: process.cwd() };
+  let exitCode: number = EXIT.OK;
+  const done = (code: number): void => {
+    exitCode = code;
+  };
+  const parser = yargs([...argv])
+    .scriptName('photon-fleet')
+    .usage('$0 <command>\n\nProvisions, re-keys and audits racks of Particle Photons.')
+    .option('db', { type: 'string', requiresArg: true, describe: 'The record [default: ./photon-fleet.db]' })
+    .option('config', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Configuration [default: ./config.yaml if there]',
+    })
+    .option('verbose', { type: 'boolean', describe: 'Tell every step' })
+    .option('log', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Append events to this file, one JSON object a line',
+    })
+    .command(command(runCommand, context, done))
+    .command(command(replayCommand, context, done))
+    .command(command(devicesCommand, context, done))
+    .command(command(statusCommand, context, done))
+    .command(command(historyCommand, context, done))
+    .command(command(outboxCommand, context, done))
+    .command(command(dbCommand, context, done))
+    .command(command(doctorCommand, context, done))
+    .command(command(simCommand, context, done))
+    .command(command(demoCommand, context, done))
+    .demandCommand(1, 1, 'name a command')
+    .strict()
+    .version(readVersion())
+    .alias('h', 'help')
+    .example('$0 demo', 'a virtual rack, from a CSV to keyed Photons')
+    .example('$0 run rack.csv', 'a new key for every listed device')
+    .epilogue(
+      'Exit codes: 0 all done, 1 bug, 2 usage, 3 some devices failed, 4 sends pending, 5 station busy, 6 token refused, 7 record wrong, 130 interrupted',
+    )
+    .wrap(Math.min(110, process.stdout.columns || 100))
+    .exitProcess(false)
+    .parserConfiguration({ 'duplicate-arguments-array': true, 'greedy-arrays': false, 'boolean-negation': true })
+    .fail((message, error) => {
+      throw (error as Error | undefined) ?? new Fault('USAGE', usageMessage(message));
+    });
+  let verbose = false;
+  try {
+    const args = (await parser.parseAsync()) as GlobalArgs;
+    verbose = args.verbose ?? false;
+    return exitCode;
+  } catch (thrown) {
+    const fault = toFault(thrown);
+    for (const line of faultLines(fault, await problemsOf(fault), verbose)) out.talk(line);
+    return exitCodeOfFault(fault.code);
+  }
+}
+
+function usageMessage(message: string): string {
+  return message.split('\n')[0] ?? 'the arguments make no sense';
+}
+
+/** A manifest's problems, one by one. */
+async function problemsOf(fault: Fault): Promise<readonly string[]> {
+  if (fault.code !== 'MANIFEST_INVALID') return [];
+  const { formatProblems, ManifestFault } = await import('../manifest/problems.ts');
+  return fault instanceof ManifestFault ? formatProblems(fault) : [];
+}
+
+function readVersion(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
+  return version;
+}

@@ -1,0 +1,27 @@
+import type { Fault } from '../core/errors.ts';
+import type { Output } from '../report/terminal.ts';
+
+/** Results to stdout, talk to stderr. A reader that went away (`| head`) is no error. */
+export function processOutput(): Output {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit(0);
+      throw error;
+    });
+  }
+  return {
+    result: line => process.stdout.write(`${line}\n`),
+    talk: line => process.stderr.write(`${line}\n`),
+  };
+}
+
+/** A fault for the eye: what failed, with its code, the problems one by one, and what the hand should do. */
+export function faultLines(fault: Fault, problems: readonly string[], verbose: boolean): string[] {
+  const lines = [`error: ${fault.message} [${fault.code}]`, ...problems.map(problem => `  ${problem}`)];
+  lines.push(`hint: ${fault.hint}`);
+  if (verbose || fault.code === 'BUG') {
+    const cause = fault.cause instanceof Error ? fault.cause : fault;
+    if (fault.code === 'BUG' && cause.stack) lines.push(cause.stack);
+  }
+  return lines;
+}

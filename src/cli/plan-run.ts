@@ -1,0 +1,127 @@
+import type { Config } from '../config/config.ts';
+import { systemClock } from '../core/clock.ts';
+import { toFault } from '../core/errors.ts';
+import { comparePaths } from '../core/usb-path.ts';
+import { indexRows, matchRow } from '../fleet/match-row.ts';
+import type { Job } from '../job/job.ts';
+import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
+import { table } from '../report/table.ts';
+import type { Output } from '../report/terminal.ts';
+import { bootloaderOf, identifyPort, isCandidate } from '../session/identify-port.ts';
+import { databaseExists } from '../store/database.ts';
+import type { RowPlan } from '../store/ops/runs.ts';
+import { Store } from '../store/store.ts';
+import type { UsbBus, UsbPort } from '../usb/port.ts';
+import type { RunArgs } from './commands/run.ts';
+
+interface PlanInput {
+  readonly job: Job;
+  readonly manifest: Manifest;
+  readonly rows: readonly ManifestRow[];
+  readonly buses: readonly UsbBus[];
+  readonly config: Config;
+  readonly args: RunArgs;
+  readonly out: Output;
+}
+
+interface Planned {
+  readonly deviceId: string | null;
+  readonly path: string | null;
+  readonly action: 'work' | 'skip' | 'wait' | 'leave alone';
+  readonly why: string;
+}
+
+/** `run --plan`: for each row and each device on the bus what would be done. Nothing is written anywhere. */
+export async function planRun(plan: PlanInput): Promise<number> {
+  const { job, manifest, rows, buses, args, out } = plan;
+  const ports = (await Promise.all(buses.map(bus => bus.list()))).flat().filter(isCandidate);
+  const index = indexRows(rows);
+  const before = await standings(plan);
+  const devices = await Promise.all(ports.map(port => planDevice(port, index, before)));
+  devices.sort((a, b) => comparePaths(a.path ?? '', b.path ?? ''));
+  const planned = rows.map((row): Planned => {
+    const standing = before.get(row.deviceId);
+    const device = devices.find(({ deviceId }) => deviceId === row.deviceId);
+    if (standing?.settled) {
+      return {
+        deviceId: row.deviceId,
+        path: device?.path ?? null,
+        action: 'skip',
+        why: `settled earlier: ${standing.outcome ?? ''}`,
+      };
+    }
+    if (device) return { ...device, deviceId: row.deviceId };
+    return { deviceId: row.deviceId, path: null, action: 'wait', why: 'not on the bus yet' };
+  });
+  if (args.json) {
+    out.result(JSON.stringify({ job: job.name, manifest: manifest.path, rows: planned, devices }));
+    return 0;
+  }
+  out.result(`job ${job.name}: ${job.steps.map(({ name }) => name).join(', ')}`);
+  const cells = ({ deviceId, path, action, why }: Planned): (string | null)[] => [deviceId, path, action, why];
+  out.result(`\n${table(['ROW', 'PATH', 'ACTION', 'WHY'], planned.map(cells))}`);
+  const others = devices.filter(device => !planned.some(({ path }) => path === device.path));
+  if (others.length > 0) out.result(`\n${table(['OTHER DEVICE', 'PATH', 'ACTION', 'WHY'], others.map(cells))}`);
+  out.result('\nnothing was touched');
+  return 0;
+}
+
+async function planDevice(
+  port: UsbPort,
+  index: ReturnType<typeof indexRows>,
+  before: ReadonlyMap<string, RowPlan>,
+): Promise<Planned> {
+  const { path } = port;
+  try {
+    const evidence = await identifyPort(port, systemClock, { readDct: false });
+    const match = matchRow(path, evidence, index);
+    switch (match.kind) {
+      case 'row': {
+        const { deviceId } = match.row;
+        const standing = before.get(deviceId);
+        if (standing?.settled)
+          return { deviceId, path, action: 'skip', why: `settled earlier: ${standing.outcome ?? ''}` };
+        const elsewhere = standing?.elsewhere ? `; settled under ${standing.elsewhere}, and worked on again` : '';
+        return { deviceId, path, action: 'work', why: `identified by its ${match.identity}${elsewhere}` };
+      }
+      case 'conflict':
+        return {
+          deviceId: match.row.deviceId,
+          path,
+          action: 'leave alone',
+          why: `${match.fault.code}: ${match.fault.message}`,
+        };
+      case 'stranger':
+        if (match.deviceId === null && bootloaderOf(port) === 'old') {
+          return {
+            deviceId: null,
+            path,
+            action: 'wait',
+            why: 'old bootloader: its ID is read from the DCT when the run begins',
+          };
+        }
+        return {
+          deviceId: match.deviceId,
+          path,
+          action: 'leave alone',
+          why: match.fault ? `${match.fault.code}: ${match.fault.message}` : 'not in the manifest',
+        };
+    }
+  } catch (error) {
+    const fault = toFault(error);
+    return { deviceId: null, path, action: 'leave alone', why: `${fault.code}: ${fault.message}` };
+  }
+}
+
+async function standings({ config, args, job, manifest, rows }: PlanInput): Promise<ReadonlyMap<string, RowPlan>> {
+  if (!databaseExists(config.values.db)) return new Map();
+  await using store = await Store.open({ path: config.values.db, create: false });
+  const found = await store.call('planRows', {
+    job: job.name,
+    manifest: manifest.path,
+    deviceIds: rows.map(row => row.deviceId),
+    again: args.again === true,
+    retryFailed: args['retry-failed'] === true,
+  });
+  return new Map(found.map(row => [row.deviceId, row]));
+}

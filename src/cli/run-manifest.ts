@@ -1,0 +1,209 @@
+import { fileURLToPath } from 'node:url';
+import type { Config } from '../config/config.ts';
+import { systemClock } from '../core/clock.ts';
+import { parseDeviceId } from '../core/device-id.ts';
+import type { DeviceId } from '../core/device-id.ts';
+import { Fault } from '../core/errors.ts';
+import type { DeviceSettled, RunObserver } from '../core/events.ts';
+import type { Sender } from '../core/ledger.ts';
+import type { Secret } from '../core/secret.ts';
+import { offlineSender } from '../cloud/deliver.ts';
+import type { Deliverer } from '../cloud/deliver.ts';
+import { runFleet } from '../fleet/run-fleet.ts';
+import { loadJob } from '../job/job.ts';
+import type { Job } from '../job/job.ts';
+import { makeKeyPair } from '../keys/make-key-pair.ts';
+import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
+import { readManifest } from '../manifest/read-manifest.ts';
+import { ndjsonReport } from '../report/json.ts';
+import { plainReport } from '../report/plain.ts';
+import { ledgerOf } from '../store/ledger.ts';
+import type { Store } from '../store/store.ts';
+import type { UsbBus } from '../usb/port.ts';
+import type { CommandContext } from './command.ts';
+import type { RunArgs } from './commands/run.ts';
+import type { GlobalArgs } from './command.ts';
+import { configOf, delivererOf, openBuses, openRecordForWork, openVault, tokenOf } from './compose.ts';
+import { onInterrupt } from './interrupt.ts';
+import { openSimulation, parseSim } from './simulation.ts';
+import type { Simulation } from './simulation.ts';
+
+const JOBS_DIR = fileURLToPath(new URL('../../jobs', import.meta.url));
+
+/** `photon-fleet run`: everything that can be wrong is found before anything is touched. @returns the exit code */
+export async function runManifest(args: RunArgs & GlobalArgs, context: CommandContext): Promise<number> {
+  checkArgs(args);
+  const config = configOf(
+    args,
+    {
+      job: args.job,
+      wait: args.wait,
+      concurrency: args.concurrency,
+      perHub: args['per-hub'],
+      maxFail: args['max-fail'],
+      racks: args.rack,
+      insecureRack: args['insecure-rack'],
+      'cloud.url': args['cloud-url'],
+    },
+    context,
+  );
+  const sim = args.sim === undefined ? null : parseSim(args.sim);
+  const job = loadJob(config.values.job, JOBS_DIR, config.values.server);
+  const manifest = await readManifest(args.manifest, { sockets: config.values.sockets });
+  const rows = selectRows(manifest, args.only);
+  const offline = args.offline === true || !job.plan.sends;
+  await using simulation = sim ? await openSimulation(sim, manifest, config, context) : null;
+  const token = offline || args.plan ? null : (simulation?.token ?? tokenOf(config, context));
+  const buses = simulation?.buses ?? (await openBuses(config));
+  try {
+    if (args.plan) {
+      const { planRun } = await import('./plan-run.ts');
+      return await planRun({ job, manifest, rows, buses, config, args, out: context.out });
+    }
+    return await provision({ args, context, config, job, manifest, rows, buses, token, simulation });
+  } finally {
+    await Promise.all(buses.map(bus => bus.close()));
+  }
+}
+
+interface Provision {
+  readonly args: RunArgs & GlobalArgs;
+  readonly context: CommandContext;
+  readonly config: Config;
+  readonly job: Job;
+  readonly manifest: Manifest;
+  readonly rows: readonly ManifestRow[];
+  readonly buses: readonly UsbBus[];
+  readonly token: Secret<string> | null;
+  readonly simulation: Simulation | null;
+}
+
+async function provision(p: Provision): Promise<number> {
+  const { args, context, config, job, manifest, rows, buses } = p;
+  await using store = await openRecordForWork(config, context.env, p.simulation === null);
+  const vault = await openVault(config, store);
+  const { deliverer, sender } = senderOf(p, store);
+  const report = await reportOf(p);
+  const interrupt = onInterrupt(
+    context.out,
+    'stopping: devices that are being written finish first (Ctrl-C again cuts)',
+  );
+  try {
+    const opened = await store.call('openRun', {
+      job: job.name,
+      manifest: manifest.path,
+      manifestSha256: manifest.sha256,
+      rows: rows.map(({ extra, ...row }) => ({ ...row, extra: { ...extra } })),
+      again: args.again === true,
+      retryFailed: args['retry-failed'] === true,
+      at: systemClock.now(),
+    });
+    const summary = await runFleet(
+      {
+        runId: opened.runId,
+        resumed: opened.resumed,
+        job,
+        manifest: manifest.path,
+        rows,
+        before: opened.rows,
+        buses,
+        concurrency: config.values.concurrency,
+        perHub: config.values.perHub,
+        waitMs: args.watch ? null : config.values.wait * 1000,
+        limit: args.limit ?? null,
+        maxFail: config.values.maxFail,
+        drain: interrupt.signal,
+        unauthorized: () => deliverer?.unauthorized ?? null,
+        observer: report.observer,
+      },
+      {
+        ledger: ledgerOf(store),
+        fleetLedger: {
+          settleRow: settlement => store.call('settleRow', settlement),
+          finishRun: run => store.call('finishRun', run),
+        },
+        sender,
+        vault,
+        makeKey: makeKeyPair,
+        clock: systemClock,
+      },
+    );
+    return summary.exitCode;
+  } finally {
+    interrupt.dispose();
+    report.close();
+  }
+}
+
+function senderOf(p: Provision, store: Store): { deliverer: Deliverer | null; sender: Sender } {
+  if (p.token === null) return { deliverer: null, sender: offlineSender };
+  const deliverer = delivererOf(p.config, store, {
+    token: p.token,
+    url: p.simulation?.cloudUrl ?? p.config.values.cloud.url,
+    owner: 'run',
+    onUnauthorized: () => undefined, // the fleet asks, and says it
+  });
+  return { deliverer, sender: deliverer };
+}
+
+async function reportOf({ args, context, config }: Provision): Promise<{ observer: RunObserver; close: () => void }> {
+  const { out } = context;
+  const { verbose, log } = config.values;
+  const next = (devices: readonly DeviceSettled[]): string[] => nextCommands(devices, args.db);
+  const live = process.stdout.isTTY && process.stderr.isTTY && !verbose;
+  const observers: RunObserver[] = [];
+  if (args.json) observers.push(ndjsonReport(line => out.result(line)));
+  else if (live) {
+    const { liveReport } = await import('../report/live-view.ts');
+    observers.push(liveReport(process.stderr, out, { verbose, next }));
+  } else observers.push(plainReport(out, { verbose, next }));
+  if (log === null) return { observer: observers[0] ?? (() => undefined), close: () => undefined };
+  const { openLogFile } = await import('../report/log-file.ts');
+  const file = openLogFile(log, verbose);
+  observers.push(file.observer);
+  return {
+    observer: event => {
+      for (const observer of observers) observer(event);
+    },
+    close: () => file.close(),
+  };
+}
+
+function nextCommands(devices: readonly DeviceSettled[], db: string | undefined): string[] {
+  const shown = devices.find(({ outcome }) => outcome === 'pass') ?? devices.find(({ path }) => path !== null);
+  if (!shown) return [];
+  return [`next: photon-fleet history ${shown.deviceId}${db === undefined ? '' : ` --db ${db}`}`];
+}
+
+function checkArgs(args: RunArgs): void {
+  if (args.limit !== undefined && (!Number.isInteger(args.limit) || args.limit < 1)) {
+    throw new Fault('USAGE', '--limit takes a whole number from 1 on');
+  }
+  if (args.sim !== undefined && args.rack !== undefined) {
+    throw new Fault('USAGE', '--sim and --rack exclude each other');
+  }
+  if (args.again && args['retry-failed']) {
+    throw new Fault('USAGE', '--again works on failed rows too: --retry-failed adds nothing', {
+      hint: 'use one of the two',
+    });
+  }
+}
+
+function selectRows(manifest: Manifest, only: string | undefined): readonly ManifestRow[] {
+  if (only === undefined) return manifest.rows;
+  const wanted = new Set<DeviceId>();
+  for (const text of only.split(',')) {
+    const id = parseDeviceId(text);
+    if (!id)
+      throw new Fault('USAGE', `--only: ${JSON.stringify(text.slice(0, 40))} is no device ID`, {
+        hint: 'a device ID has 24 hex digits',
+      });
+    wanted.add(id);
+  }
+  const rows = manifest.rows.filter(row => wanted.has(row.deviceId));
+  const missing = [...wanted].filter(id => !rows.some(row => row.deviceId === id));
+  if (missing.length > 0) {
+    throw new Fault('USAGE', `--only: ${missing.join(', ')} is not in the manifest`, { hint: 'check the ID' });
+  }
+  return rows;
+}

@@ -1,0 +1,127 @@
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { Fault } from '../core/errors.ts';
+import { readManifest } from '../manifest/read-manifest.ts';
+import { parseFault } from '../sim/rack-faults.ts';
+import { serveRack } from '../sim/usbip-server.ts';
+import { parseCloudFault, startVirtualCloud } from '../sim/virtual-cloud.ts';
+import { createRack } from '../sim/virtual-rack.ts';
+import type { VirtualRack } from '../sim/virtual-rack.ts';
+import type { CommandContext } from './command.ts';
+import type { SimArgs } from './commands/sim.ts';
+import { splitAddress } from './compose.ts';
+import { EXIT } from './exit-codes.ts';
+import { onInterrupt } from './interrupt.ts';
+
+const DEVICES_A_HUB = 8;
+
+/** `sim rack`: serves until Ctrl-C. */
+export async function serveSimRack(args: SimArgs, context: CommandContext): Promise<number> {
+  const { out } = context;
+  const address = listenAddress(args.listen ?? '127.0.0.1:3240');
+  const count = wholeNumber('--count', args.count, 1, 1000);
+  const hubs = wholeNumber('--hubs', args.hubs ?? Math.ceil(count / DEVICES_A_HUB), 1, count);
+  const writeMs = wholeNumber('--write-ms', args['write-ms'], 0, 600_000);
+  const faults = (args.fault ?? []).map(parseFault);
+  const ids = args.ids === undefined ? [] : (await readManifest(args.ids)).rows.map(row => row.deviceId);
+  const rack = await createRack({
+    count,
+    hubs,
+    ids: ids.slice(0, count),
+    writeMs,
+    keys: args.keys,
+    faults,
+    ...(args.state !== undefined && { stateDir: args.state }),
+  });
+  try {
+    if (args.manifest !== undefined) writeManifest(args.manifest, rack);
+    const server = await serveRack(rack, address);
+    const devices = rack.devices.map(({ busId, deviceId }) => ({ path: busId, deviceId }));
+    const where = `${formatHost(server.host)}:${server.port}`;
+    if (args.json) out.result(JSON.stringify({ type: 'listening', address: where, devices }));
+    else {
+      out.result(`listening on ${where}: ${devices.length} virtual Photons on ${hubs} ${hubs === 1 ? 'hub' : 'hubs'}`);
+      out.talk(`try: photon-fleet devices --rack ${where}`);
+      out.talk(
+        `or, as root: usbip --tcp-port ${server.port} attach -r ${server.host} -b ${devices[0]?.path ?? '1-1.1'}`,
+      );
+    }
+    await untilInterrupted(context);
+    await server.close();
+    return EXIT.OK;
+  } finally {
+    await rack.close();
+  }
+}
+
+/** `sim cloud`: serves until Ctrl-C. */
+export async function serveSimCloud(args: SimArgs, context: CommandContext): Promise<number> {
+  const { out, env } = context;
+  const address = listenAddress(args.listen ?? '127.0.0.1:8080');
+  const faults = (args.fault ?? []).map(parseCloudFault);
+  const token = env['PARTICLE_ACCESS_TOKEN'];
+  if (args.token && !token) throw new Fault('USAGE', '--token: PARTICLE_ACCESS_TOKEN is not set');
+  const cloud = await startVirtualCloud({ ...address, faults, ...(args.token && token && { token }) });
+  if (args.json) out.result(JSON.stringify({ type: 'listening', url: cloud.url }));
+  else {
+    out.result(`listening on ${cloud.url}`);
+    out.talk(`try: PHOTON_FLEET_CLOUD_URL=${cloud.url} PARTICLE_ACCESS_TOKEN=any photon-fleet replay`);
+    out.talk(`what it was told: GET ${cloud.url}/v1/sim/keys`);
+  }
+  await untilInterrupted(context);
+  await cloud.close();
+  return EXIT.OK;
+}
+
+async function untilInterrupted({ out }: CommandContext): Promise<void> {
+  const interrupt = onInterrupt(out, 'stopping');
+  // A timer keeps the process alive where nothing else does.
+  const alive = setInterval(() => undefined, 60_000);
+  await new Promise<void>(resolve => {
+    interrupt.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  clearInterval(alive);
+  interrupt.dispose();
+}
+
+function listenAddress(text: string): { host: string; port: number } {
+  const address = splitAddress(text);
+  if (!/^(\[[0-9a-f:]+\]|[^:\s]+):\d{1,5}$/i.test(text) || address.port > 65_535) {
+    throw new Fault('USAGE', `--listen: ${JSON.stringify(text.slice(0, 60))} is no HOST:PORT`, {
+      hint: 'for instance --listen 127.0.0.1:3240; port 0 takes any free one',
+    });
+  }
+  return address;
+}
+
+function wholeNumber(flag: string, value: number, least: number, most: number): number {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new Fault('USAGE', `${flag} takes a whole number from ${least} to ${most}`);
+  }
+  return value;
+}
+
+/** A manifest of the rack, in a file of its own: never over another. */
+function writeManifest(path: string, rack: VirtualRack): void {
+  let fd: number;
+  try {
+    fd = openSync(path, 'wx', 0o644);
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+    throw new Fault('USAGE', `the manifest ${path} can't be made (${code})`, {
+      hint: 'name a file that is not there yet',
+      cause,
+    });
+  }
+  try {
+    writeSync(
+      fd,
+      ['device_id,name', ...rack.devices.map(({ deviceId, busId }) => `${deviceId},sim ${busId}`), ''].join('\n'),
+    );
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function formatHost(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}

@@ -1,0 +1,74 @@
+import { when } from '../report/json.ts';
+import { table } from '../report/table.ts';
+import { bold } from '../report/terminal.ts';
+import type { Output } from '../report/terminal.ts';
+import type { DeviceHistory } from '../store/ops/history.ts';
+
+/** A device's history as one JSON object, or as tables. Times are RFC 3339 in UTC. */
+export function showHistory(history: DeviceHistory, json: boolean, out: Output): void {
+  const keys = history.keys.map(({ createdAt, verifiedAt, cloud, ...key }) => ({
+    ...key,
+    createdAt: when(createdAt),
+    verifiedAt: when(verifiedAt),
+    cloud: { ...cloud, acceptedAt: when(cloud.acceptedAt) },
+  }));
+  const backups = history.backups.map(({ takenAt, ...backup }) => ({ ...backup, takenAt: when(takenAt) }));
+  const attempts = history.attempts.map(({ startedAt, endedAt, ...attempt }) => ({
+    ...attempt,
+    startedAt: when(startedAt),
+    endedAt: when(endedAt),
+  }));
+  if (json) {
+    out.result(JSON.stringify({ deviceId: history.deviceId, keys, backups, attempts }));
+    return;
+  }
+  out.result(bold(`device ${history.deviceId}`));
+  out.result(`\n${bold('keys')}`);
+  out.result(
+    keys.length === 0
+      ? 'none made here'
+      : table(
+          ['GEN', 'FINGERPRINT', 'STATE', 'MADE', 'VERIFIED', 'CLOUD', 'TRIES', 'LAST ERROR'],
+          keys.map(key => [
+            key.generation,
+            key.fingerprint.slice(0, 16),
+            key.state,
+            key.createdAt,
+            key.verifiedAt,
+            key.cloud.state,
+            key.cloud.attempts,
+            key.cloud.lastError,
+          ]),
+        ),
+  );
+  out.result(`\n${bold('backups')}`);
+  out.result(
+    backups.length === 0
+      ? 'none'
+      : table(
+          ['ID', 'TAKEN', 'BYTES', 'SHA-256', 'KEY IN IT', 'FINGERPRINT'],
+          backups.map(backup => [
+            backup.id,
+            backup.takenAt,
+            backup.bytes,
+            backup.sha256.slice(0, 16),
+            backup.classification,
+            backup.fingerprint?.slice(0, 16) ?? null,
+          ]),
+        ),
+  );
+  out.result(`\n${bold('attempts')}`);
+  out.result(
+    table(
+      ['RUN', 'STARTED', 'PATH', 'OUTCOME', 'CODE', 'STEPS'],
+      attempts.map(attempt => [
+        attempt.run,
+        attempt.startedAt,
+        attempt.path,
+        attempt.outcome ?? 'cut short',
+        attempt.code,
+        attempt.steps.map(({ name, state, ms }) => `${name} ${state === 'ok' ? `${ms} ms` : state}`).join(', '),
+      ]),
+    ),
+  );
+}

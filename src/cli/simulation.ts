@@ -1,0 +1,64 @@
+import { randomBytes } from 'node:crypto';
+import type { Config } from '../config/config.ts';
+import { Fault } from '../core/errors.ts';
+import { Secret } from '../core/secret.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import { simBus } from '../sim/sim-bus.ts';
+import { startVirtualCloud } from '../sim/virtual-cloud.ts';
+import { createRack } from '../sim/virtual-rack.ts';
+import type { UsbBus } from '../usb/port.ts';
+import type { CommandContext } from './command.ts';
+import { tokenOf } from './compose.ts';
+
+/** What `--sim N` or `--sim NxHUBS` asks for. */
+export interface SimSize {
+  readonly count: number;
+  readonly hubs: number;
+}
+
+const DEVICES_A_HUB = 8;
+const MAX_DEVICES = 1000;
+const WRITE_MS = 300;
+
+/** @throws Fault USAGE */
+export function parseSim(text: string): SimSize {
+  const match = /^(\d{1,4})(?:x(\d{1,3}))?$/i.exec(text.trim());
+  const count = Number(match?.[1] ?? 0);
+  const hubs = match?.[2] === undefined ? Math.ceil(count / DEVICES_A_HUB) : Number(match[2]);
+  if (count < 1 || count > MAX_DEVICES || hubs < 1 || hubs > count) {
+    throw new Fault('USAGE', `--sim: ${JSON.stringify(text.slice(0, 20))} is no size of a rack`, {
+      hint: 'write the number of devices, and of hubs if you like: --sim 24, --sim 24x3',
+    });
+  }
+  return { count, hubs };
+}
+
+/** A virtual rack in this process, whose devices carry the manifest's IDs, and a virtual cloud unless a URL was given. */
+export interface Simulation extends AsyncDisposable {
+  readonly buses: readonly UsbBus[];
+  readonly cloudUrl: string;
+  readonly token: Secret<string>;
+}
+
+export async function openSimulation(
+  size: SimSize,
+  manifest: Manifest,
+  config: Config,
+  context: CommandContext,
+): Promise<Simulation> {
+  const source = config.sourceOf('cloud.url');
+  const given = source === 'flag' || source === 'environment';
+  const token = given ? tokenOf(config, context) : new Secret(randomBytes(16).toString('hex'));
+  const ids = manifest.rows.slice(0, size.count).map(row => row.deviceId);
+  const rack = await createRack({ ...size, ids, writeMs: WRITE_MS });
+  const cloud = given ? null : await startVirtualCloud({ token: token.reveal() });
+  return {
+    buses: [simBus(rack)],
+    cloudUrl: cloud?.url ?? config.values.cloud.url,
+    token,
+    async [Symbol.asyncDispose]() {
+      await cloud?.close();
+      await rack.close();
+    },
+  };
+}
