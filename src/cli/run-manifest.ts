@@ -25,6 +25,7 @@ import type { RunArgs } from './commands/run.ts';
 import type { GlobalArgs } from './command.ts';
 import { configOf, delivererOf, openBuses, openRecordForWork, openVault, tokenOf } from './compose.ts';
 import { onInterrupt } from './interrupt.ts';
+import { planRun } from './plan-run.ts';
 import { openSimulation, parseSim } from './simulation.ts';
 import type { Simulation } from './simulation.ts';
 
@@ -57,7 +58,6 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   const buses = simulation?.buses ?? (await openBuses(config));
   try {
     if (args.plan) {
-      const { planRun } = await import('./plan-run.ts');
       return await planRun({ job, manifest, rows, buses, config, args, out: context.out });
     }
     return await provision({ args, context, config, job, manifest, rows, buses, token, simulation });

@@ -1,11 +1,25 @@
+import { parseDeviceId } from '../core/device-id.ts';
+import { Fault } from '../core/errors.ts';
 import { when } from '../report/json.ts';
 import { table } from '../report/table.ts';
 import { bold } from '../report/terminal.ts';
 import type { Output } from '../report/terminal.ts';
 import type { DeviceHistory } from '../store/ops/history.ts';
+import type { CommandContext, GlobalArgs } from './command.ts';
+import type { HistoryArgs } from './commands/history.ts';
+import { configOf, openRecord } from './compose.ts';
+
+/** `history`: every key, backup, attempt and send of one device. */
+export async function showHistory(args: HistoryArgs & GlobalArgs, context: CommandContext): Promise<number> {
+  const deviceId = parseDeviceId(args.device_id);
+  if (!deviceId) throw new Fault('USAGE', 'that is no device ID', { hint: 'a device ID has 24 hex digits' });
+  await using store = await openRecord(configOf(args, {}, context));
+  printHistory(await store.call('deviceHistory', deviceId), args.json === true, context.out);
+  return 0;
+}
 
 /** A device's history as one JSON object, or as tables. Times are RFC 3339 in UTC. */
-export function showHistory(history: DeviceHistory, json: boolean, out: Output): void {
+function printHistory(history: DeviceHistory, json: boolean, out: Output): void {
   const keys = history.keys.map(({ createdAt, verifiedAt, cloud, ...key }) => ({
     ...key,
     createdAt: when(createdAt),

@@ -10,7 +10,7 @@ import type { UsbPath } from '../core/usb-path.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
 import { identifyPort } from '../session/identify-port.ts';
 import { runSession } from '../session/run-session.ts';
-import type { SessionOrder, SessionParts } from '../session/run-session.ts';
+import type { SessionOrder, SessionParts, SessionRecord } from '../session/run-session.ts';
 import type { UsbBus, UsbPort } from '../usb/port.ts';
 import { BusWatch } from './bus-watch.ts';
 import { indexRows, matchRow } from './match-row.ts';
@@ -63,6 +63,7 @@ export interface FleetParts extends SessionParts {
 
 /** How long devices that tell who they are wait for the others of their look, so that two with one ID are found. */
 const DUPLICATE_WAIT_MS = 2000;
+const FROM_RECORD = 'finished from the record';
 
 interface Working {
   readonly path: UsbPath;
@@ -167,7 +168,7 @@ class Fleet {
       await this.#settle(row, null, {
         outcome: 'pass',
         code: null,
-        message: 'finished from the record',
+        message: FROM_RECORD,
         hint: null,
         fingerprint: finishable.fingerprint,
         cloud: finishable.cloud,
@@ -283,7 +284,7 @@ class Fleet {
       onStep: step =>
         this.#o.observer({ type: 'step', ts: this.#clock.now(), deviceId: row.deviceId, path: port.path, step }),
     };
-    const record = await runSession(order, this.#parts);
+    const record = this.#orFromRecord(row, await runSession(order, this.#parts));
     const twin = working.duplicate && record.outcome === 'aborted';
     const fault = twin ? duplicate(row.deviceId, port.path, this.#seen.get(row.deviceId) ?? port.path) : null;
     await this.#settle(row, port.path, {
@@ -294,6 +295,14 @@ class Fleet {
     const unauthorized = this.#o.unauthorized();
     if (unauthorized !== null) this.#stopIntake('CLOUD_UNAUTHORIZED');
     if (tooManyFailed(this.#o.maxFail, this.#failed, this.#o.rows.length)) this.#stopIntake('STOPPED');
+  }
+
+  /** A device that an earlier run had sent out of DFU mode may still be seen for its last half second. */
+  #orFromRecord(row: ManifestRow, record: SessionRecord): SessionRecord {
+    const finishable = this.#before.get(row.deviceId)?.finishable;
+    if (!finishable || (record.code !== 'USB_GONE' && record.code !== 'DFU_NOT_IDLE')) return record;
+    const { fingerprint, cloud } = finishable;
+    return { ...record, outcome: 'pass', code: null, message: FROM_RECORD, hint: null, fingerprint, cloud };
   }
 
   #stopIntake(why: FaultCode | 'limit'): void {

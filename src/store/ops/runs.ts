@@ -187,24 +187,8 @@ export function settleRow(db: Db, row: Settlement): void {
     row.runId,
     row.deviceId,
   );
-  if (row.attemptId === null) {
-    // Settled from the record after a crash: its last attempt ends with the row.
-    if (row.outcome === 'pass') {
-      db.run(
-        `UPDATE attempts SET outcome = ?, ended_at = ? WHERE run_id = ? AND device_id = ? AND ended_at IS NULL`,
-        row.outcome,
-        row.at,
-        row.runId,
-        row.deviceId,
-      );
-      db.run(
-        `UPDATE writes SET phase = 'left', updated_at = ? WHERE device_id = ? AND phase IN ('accepted', 'unknown')`,
-        row.at,
-        row.deviceId,
-      );
-    }
-    return;
-  }
+  if (row.outcome === 'pass') endFromRecord(db, row);
+  if (row.attemptId === null) return;
   db.change(
     'UPDATE attempts SET outcome = ?, code = ?, message = ?, ended_at = ? WHERE id = ?',
     row.outcome,
@@ -224,6 +208,23 @@ export function settleRow(db: Db, row: Settlement): void {
       Math.round(step.ms),
     );
   }
+}
+
+/** With a row that passed, what a crash had left open of it ends: its earlier attempts, and a write whose device is gone. */
+function endFromRecord(db: Db, { runId, deviceId, attemptId, at }: Settlement): void {
+  db.run(
+    `UPDATE attempts SET outcome = 'pass', ended_at = ?
+      WHERE run_id = ? AND device_id = ? AND ended_at IS NULL AND id IS NOT ?`,
+    at,
+    runId,
+    deviceId,
+    attemptId,
+  );
+  db.run(
+    `UPDATE writes SET phase = 'left', updated_at = ? WHERE device_id = ? AND phase IN ('accepted', 'unknown')`,
+    at,
+    deviceId,
+  );
 }
 
 /** A run that was interrupted, or in which rows were left for later, is resumed by the next one; any other is finished. */

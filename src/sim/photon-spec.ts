@@ -1,0 +1,77 @@
+import type { Clock } from '../core/clock.ts';
+import type { DeviceId } from '../core/device-id.ts';
+import type { Behaviour } from './photon-behaviour.ts';
+import type { Platform } from './photon-descriptors.ts';
+import { Flash, INTERNAL_SECTORS, SERIAL_SECTORS, type KeepSector } from './photon-flash.ts';
+import { dctImage, defaultServerKey, type KeyKind } from './photon-image.ts';
+import { brokenSystemPart, factoryImage, SYSTEM_PART_2 } from './photon-modules.ts';
+import { VirtualPhoton, type Departure } from './virtual-photon.ts';
+
+/** A virtual Photon in words: what it is, what its flash holds when it is made, and what ails it. */
+export interface PhotonSpec {
+  readonly deviceId: DeviceId;
+  readonly platform: Platform;
+  readonly bootloader: 'new' | 'old';
+  /** iSerialNumber; undefined: what such a bootloader says; null: none. */
+  readonly serial?: string | null;
+  /** Newer bootloaders write the ID in upper or in lower case, by their version. */
+  readonly serialCase: 'upper' | 'lower';
+  readonly startState?: number;
+  readonly leaveMs?: number | undefined;
+  readonly writeMs: number;
+  // what the flash holds, when the device is made
+  readonly keys: KeyKind;
+  readonly idInDct: boolean;
+  readonly systemParts: 'whole' | 'broken';
+  /** SPKI DER; null: blank; undefined: one made for this process. */
+  readonly serverKey?: Uint8Array | null | undefined;
+}
+
+/** Sectors by address that differ from the factory's, for each of the two memories. */
+export interface FlashContent {
+  readonly internal: ReadonlyMap<number, Uint8Array>;
+  readonly serial: ReadonlyMap<number, Uint8Array>;
+}
+
+/** Every Photon with a bootloader of 0.5.5 or older has this serial. */
+const OLD_SERIAL = '00000000010C';
+
+/** What the flash of such a device holds when it is made. Takes the time of one RSA-1024 key. */
+export async function makeContent(spec: PhotonSpec): Promise<FlashContent> {
+  const blank = spec.keys === 'blank';
+  const serverKey = spec.serverKey === undefined ? (blank ? null : await defaultServerKey()) : spec.serverKey;
+  const internal = await dctImage({ deviceId: spec.deviceId, keys: spec.keys, idInDct: spec.idInDct, serverKey });
+  if (spec.systemParts === 'broken') internal.set(SYSTEM_PART_2, brokenSystemPart(spec.platform));
+  return { internal, serial: new Map() };
+}
+
+export interface PhotonSetting {
+  readonly behaviours?: readonly Behaviour[];
+  readonly clock?: Clock | undefined;
+  readonly keep?: { readonly internal: KeepSector; readonly serial: KeepSector } | undefined;
+  onDeparture?(why: Departure): void;
+}
+
+export function buildPhoton(spec: PhotonSpec, content: FlashContent, setting: PhotonSetting = {}): VirtualPhoton {
+  const { deviceId, platform, bootloader } = spec;
+  const ownSerial = spec.serialCase === 'upper' ? deviceId.toUpperCase() : deviceId;
+  const serial = spec.serial === undefined ? (bootloader === 'old' ? OLD_SERIAL : ownSerial) : spec.serial;
+  return new VirtualPhoton({
+    deviceId,
+    platform,
+    bootloader,
+    serial,
+    internal: new Flash(
+      INTERNAL_SECTORS,
+      new Map([...factoryImage(platform), ...content.internal]),
+      setting.keep?.internal,
+    ),
+    serialFlash: new Flash(SERIAL_SECTORS, content.serial, setting.keep?.serial),
+    writeMs: spec.writeMs,
+    leaveMs: spec.leaveMs,
+    startState: spec.startState,
+    behaviours: setting.behaviours,
+    clock: setting.clock,
+    onDeparture: why => setting.onDeparture?.(why),
+  });
+}

@@ -1,0 +1,53 @@
+import type { DeviceId } from '../core/device-id.ts';
+import { hubOf, type UsbPath } from '../core/usb-path.ts';
+import type { VirtualPhoton } from './virtual-photon.ts';
+
+/** One socket of the rack and the device in it. */
+export class RackDevice {
+  /** From 1, in the order in which the devices were made. */
+  readonly index: number;
+  /** Such as `1-2.3`. */
+  readonly busId: UsbPath;
+  readonly hub: string;
+  /** The ID that it answers with. */
+  readonly deviceId: DeviceId;
+  readonly photon: VirtualPhoton;
+  plugged = true;
+  /** `normal` after it has left DFU mode: it is then off the bus, as a Photon with its USB serial off. */
+  mode: 'dfu' | 'normal' = 'dfu';
+  /** Its number on the bus, a new one each time it appears: a handle of an earlier appearance is of no use. */
+  appearance: number;
+  #holder: symbol | null = null;
+
+  constructor(index: number, busId: UsbPath, photon: VirtualPhoton, appearance: number) {
+    this.index = index;
+    this.busId = busId;
+    this.hub = hubOf(busId);
+    this.deviceId = photon.deviceId;
+    this.photon = photon;
+    this.appearance = appearance;
+  }
+
+  get onBus(): boolean {
+    return this.photon.onBus;
+  }
+
+  get held(): boolean {
+    return this.#holder !== null;
+  }
+
+  /** Takes it for one host program. @returns what gives it back, or null while another one holds it */
+  hold(): (() => void) | null {
+    if (this.#holder) return null;
+    const holder = Symbol(this.busId);
+    this.#holder = holder;
+    return () => {
+      if (this.#holder === holder) this.#holder = null;
+    };
+  }
+
+  /** For the rack: the device has left the bus, and nobody holds what is not there. */
+  vanished(): void {
+    this.#holder = null;
+  }
+}

@@ -1,0 +1,153 @@
+import { chmod, mkdir, open, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { parseDeviceId } from '../core/device-id.ts';
+import { Fault } from '../core/errors.ts';
+import { parseUsbPath } from '../core/usb-path.ts';
+import { INTERNAL_SECTORS, SERIAL_SECTORS, type KeepSector, type Sector } from './photon-flash.ts';
+import type { FlashContent } from './photon-spec.ts';
+
+/**
+ * The state folder of a rack: `rack.json` names the devices, and each sector that was ever written is a file of its own,
+ * `0001-internal-08004000.bin`. A file is replaced whole (written beside, fsync, rename), so a process that is killed
+ * leaves either the old or the new one. Folder 0700, files 0600.
+ */
+const INDEX = 'rack.json';
+const SECTOR_FILE = /^(\d{4})-(internal|serial)-([0-9a-f]{8})\.bin$/;
+const LEFTOVER = /^[0-9a-z.-]+\.tmp$/;
+
+const deviceRecord = z.object({
+  index: z.number().int().min(1).max(9999),
+  busId: z.string().transform((text, context) => parseUsbPath(text) ?? refuse(context, 'a bus ID')),
+  deviceId: z.string().transform((text, context) => parseDeviceId(text) ?? refuse(context, 'a device ID')),
+  platform: z.enum(['photon', 'p1', 'electron']),
+  bootloader: z.enum(['new', 'old']),
+  serialCase: z.enum(['upper', 'lower']),
+});
+export type DeviceRecord = z.infer<typeof deviceRecord>;
+
+const rackFile = z.object({
+  format: z.literal('photon-fleet sim rack'),
+  version: z.literal(1),
+  devices: z.array(deviceRecord),
+});
+
+function refuse(context: z.RefinementCtx, what: string): never {
+  context.addIssue({ code: 'custom', message: `not ${what}` });
+  return z.NEVER;
+}
+
+type Area = keyof FlashContent;
+const LAYOUTS: Readonly<Record<Area, readonly Sector[]>> = { internal: INTERNAL_SECTORS, serial: SERIAL_SECTORS };
+
+export class RackState {
+  readonly #folder: string;
+  readonly #devices: DeviceRecord[];
+  #pending: Promise<unknown> = Promise.resolve();
+  #serial = 0;
+
+  private constructor(folder: string, devices: DeviceRecord[]) {
+    this.#folder = folder;
+    this.#devices = devices;
+  }
+
+  /** @throws Fault SIM_STATE_INVALID where the folder holds anything but a rack's state */
+  static async open(folder: string): Promise<RackState> {
+    let names: string[];
+    try {
+      if ((await mkdir(folder, { recursive: true, mode: 0o700 })) !== undefined) await chmod(folder, 0o700);
+      names = await readdir(folder);
+    } catch (cause) {
+      throw invalid(folder, 'it cannot be used as a folder', cause);
+    }
+    const foreign = names.find(name => name !== INDEX && !SECTOR_FILE.test(name) && !LEFTOVER.test(name));
+    if (foreign !== undefined) throw invalid(folder, `it holds \`${foreign}\`, which no rack made`);
+    const devices = names.includes(INDEX) ? await readIndex(folder) : [];
+    // Left by a process that was killed while it made a device, or a sector, that no host has seen yet.
+    const known = new Set(devices.map(({ index }) => index));
+    for (const name of names) {
+      const index = Number(SECTOR_FILE.exec(name)?.[1]);
+      if (name !== INDEX && !known.has(index)) await unlink(join(folder, name));
+    }
+    return new RackState(folder, devices);
+  }
+
+  get devices(): readonly DeviceRecord[] {
+    return this.#devices;
+  }
+
+  async load(index: number): Promise<FlashContent> {
+    const content = { internal: new Map<number, Uint8Array>(), serial: new Map<number, Uint8Array>() };
+    for (const name of await readdir(this.#folder)) {
+      const [, of, area, address] = SECTOR_FILE.exec(name) ?? [];
+      if (area !== 'internal' && area !== 'serial') continue;
+      if (Number(of) !== index) continue;
+      const sector = LAYOUTS[area].find(each => each.address === Number.parseInt(address ?? '', 16));
+      const bytes = await readFile(join(this.#folder, name));
+      if (sector?.size !== bytes.length) throw invalid(this.#folder, `\`${name}\` has the wrong size or address`);
+      content[area].set(sector.address, bytes);
+    }
+    return content;
+  }
+
+  /** New devices with all that they hold: first the sectors, then the list that makes them exist. */
+  async add(added: readonly { record: DeviceRecord; content: FlashContent }[]): Promise<void> {
+    if (added.length === 0) return;
+    for (const { record, content } of added) {
+      for (const area of ['internal', 'serial'] as const) {
+        for (const [address, bytes] of content[area]) await this.#write(sectorName(record.index, area, address), bytes);
+      }
+      this.#devices.push(record);
+    }
+    const file = { format: 'photon-fleet sim rack', version: 1, devices: this.#devices };
+    await this.#write(INDEX, Buffer.from(`${JSON.stringify(file, null, 2)}\n`));
+  }
+
+  /** What a device's flash calls for each sector that it writes. */
+  keeper(index: number, area: Area): KeepSector {
+    return (sector, content) => this.#write(sectorName(index, area, sector.address), content);
+  }
+
+  /** Resolves when nothing is being written any more. */
+  async settle(): Promise<void> {
+    await this.#pending;
+  }
+
+  #write(name: string, bytes: Uint8Array): Promise<void> {
+    const path = join(this.#folder, name);
+    this.#serial += 1;
+    const beside = `${path}.${this.#serial}.tmp`;
+    const work = (async () => {
+      const file = await open(beside, 'wx', 0o600);
+      try {
+        await file.writeFile(bytes);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(beside, path);
+    })();
+    this.#pending = Promise.allSettled([this.#pending, work]);
+    return work;
+  }
+}
+
+function sectorName(index: number, area: Area, address: number): string {
+  return `${String(index).padStart(4, '0')}-${area}-${address.toString(16).padStart(8, '0')}.bin`;
+}
+
+async function readIndex(folder: string): Promise<DeviceRecord[]> {
+  try {
+    if (!(await stat(join(folder, INDEX))).isFile()) throw new Error(`${INDEX} is no file`);
+    return rackFile.parse(JSON.parse(await readFile(join(folder, INDEX), 'utf8'))).devices;
+  } catch (cause) {
+    throw invalid(folder, `its \`${INDEX}\` was not written by a rack of this version`, cause);
+  }
+}
+
+function invalid(folder: string, why: string, cause?: unknown): Fault {
+  return new Fault('SIM_STATE_INVALID', `${folder} can't hold the state of a rack: ${why}`, {
+    facts: { folder },
+    cause,
+  });
+}

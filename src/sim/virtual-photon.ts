@@ -1,0 +1,250 @@
+import { setMaxListeners } from 'node:events';
+import { systemClock, type Clock } from '../core/clock.ts';
+import type { DeviceId } from '../core/device-id.ts';
+import { isIn, PORT_RESET, type SetupPacket } from '../usb/setup-packet.ts';
+import type { Behaviour, Grip } from './photon-behaviour.ts';
+import type { PhotonIdentity, Platform } from './photon-descriptors.ts';
+import { DfuMachine } from './photon-dfu.ts';
+import { Moment, orMoment, Turns } from './photon-ep0.ts';
+import type { Flash } from './photon-flash.ts';
+import type { MediaResult } from './photon-media.ts';
+import { PhotonMemory, type Serving } from './photon-memory.ts';
+import { CANCELLED, GONE, isDfu, nameOf, STALL, type DeviceRequest, type Reply } from './photon-request.ts';
+import { PhotonRecord } from './photon-record.ts';
+import { StandardRequests } from './photon-standard.ts';
+
+/** Why a device is no longer on the bus. */
+export type Departure = 'unplugged' | 'left' | 'crashed';
+
+export interface PhotonOptions {
+  readonly deviceId: DeviceId;
+  readonly platform: Platform;
+  readonly bootloader: 'new' | 'old';
+  /** What iSerialNumber says; null: there is none. */
+  readonly serial: string | null;
+  readonly internal: Flash;
+  readonly serialFlash: Flash;
+  /** Time that a DCT block takes, in ms; a block of plain flash takes an eighth, an erase as much. */
+  readonly writeMs: number;
+  /** From the GETSTATUS of a leave until the device is gone, in ms. The real one: 500. */
+  readonly leaveMs?: number | undefined;
+  /** The DFU state in which it is found when first powered. */
+  readonly startState?: number | undefined;
+  readonly behaviours?: readonly Behaviour[] | undefined;
+  readonly clock?: Clock | undefined;
+  /** Told when the device leaves the bus by itself. */
+  onDeparture?(why: Departure): void;
+}
+
+/**
+ * One Photon in DFU mode, at the level of control transfers. It does what photon.md (sections 1 to 3) says, with the
+ * time that it takes, and serves one transfer after the other, as endpoint 0 does.
+ */
+export class VirtualPhoton {
+  readonly deviceId: DeviceId;
+  readonly identity: PhotonIdentity;
+  readonly record = new PhotonRecord();
+  readonly #options: PhotonOptions;
+  readonly #clock: Clock;
+  readonly #memory: PhotonMemory;
+  readonly #dfu: DfuMachine;
+  readonly #standard: StandardRequests;
+  readonly #turns = new Turns();
+  /** Comes when the power goes; null while off. */
+  #power: { readonly off: Moment; readonly signal: AbortSignal } | null = null;
+  /** The transfer being served; there is one at a time. */
+  #serving: Serving | null = null;
+  #hung = false;
+  #orphanedStall = false;
+  #firstPower = true;
+
+  constructor(options: PhotonOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.deviceId = options.deviceId;
+    const old = options.bootloader === 'old';
+    this.identity = { platform: options.platform, release: old ? 0x0200 : 0x0250, serial: options.serial };
+    const { platform, bootloader, internal, serialFlash, writeMs } = options;
+    this.#memory = new PhotonMemory({
+      platform,
+      bootloader,
+      internal,
+      serialFlash,
+      writeMs,
+      behaviours: options.behaviours ?? [],
+      clock: this.#clock,
+      record: this.record,
+    });
+    this.#dfu = new DfuMachine(
+      {
+        media: alternate => this.#memory.media(alternate),
+        write: (alternate, address, data) =>
+          this.#inTransfer(serving => this.#memory.write({ alternate, address, data }, serving)),
+        erase: (alternate, address) => this.#inTransfer(serving => this.#memory.erase(alternate, address, serving)),
+        read: (alternate, address, length) => this.#memory.read(alternate, address, length),
+        overrun: bytes => {
+          this.record.violation(`DNLOAD of ${bytes} bytes: memory behind the 4096-byte buffer is overwritten`);
+          this.#depart('crashed');
+        },
+        leaving: () => this.#leave(),
+      },
+      old,
+    );
+    this.#standard = new StandardRequests(this.identity, this.#dfu);
+    this.powerOn();
+  }
+
+  get onBus(): boolean {
+    return this.#power !== null;
+  }
+
+  get dfuState(): number {
+    return this.#dfu.state;
+  }
+
+  /** Sectors rewritten by DCT blocks since it was made. */
+  get dctRewrites(): number {
+    return this.#memory.dct.rewrites;
+  }
+
+  /** Plugged in, in DFU mode: the bootloader starts anew. */
+  powerOn(): void {
+    if (this.#power) return;
+    const abort = new AbortController();
+    setMaxListeners(0, abort.signal);
+    const off = new Moment();
+    off.tell(() => abort.abort());
+    this.#power = { off, signal: abort.signal };
+    this.#hung = false;
+    this.#orphanedStall = false;
+    this.#memory.powerOn();
+    this.#dfu.powerOn();
+    this.#standard.powerOn();
+    if (this.#firstPower && this.#options.startState !== undefined) this.#dfu.beginIn(this.#options.startState);
+    this.#firstPower = false;
+  }
+
+  /** The cable is pulled, or the power fails: transfers under way end as `gone`, and a write that has not ended is lost. */
+  powerOff(): void {
+    const power = this.#power;
+    this.#power = null;
+    power?.off.come();
+  }
+
+  /** A reset of the bus by the host, in its turn: DFU is idle again, alternate setting 0; the pointer stays. */
+  async busReset(): Promise<void> {
+    const power = this.#power;
+    if (!power) return;
+    const turn = this.#turns.take();
+    const gone = await orMoment(
+      turn.ready.then(() => false),
+      [power.off, true],
+    );
+    if (!gone) this.#dfu.reset();
+    turn.end();
+  }
+
+  /**
+   * One control transfer.
+   * @param data the data stage of an OUT transfer, setup.length bytes
+   * @param cancel aborted when the host gives up: the reply is `cancelled`, but what has begun goes on
+   */
+  async control(setup: SetupPacket, data: Uint8Array, cancel?: AbortSignal): Promise<Reply> {
+    const power = this.#power;
+    if (!power) return GONE;
+    if (setup.requestType === PORT_RESET.requestType && setup.request === PORT_RESET.request) {
+      await this.busReset();
+      return { kind: 'ok', data: new Uint8Array(0) };
+    }
+    const cancelled = new Moment();
+    const onAbort = () => cancelled.come();
+    if (cancel?.aborted) onAbort();
+    else cancel?.addEventListener('abort', onAbort, { once: true });
+    const turn = this.#turns.take();
+    try {
+      this.#turns.waiting += 1;
+      const stopped = await orMoment(
+        turn.ready.then(() => null),
+        [power.off, GONE],
+        [cancelled, CANCELLED],
+      );
+      this.#turns.waiting -= 1;
+      if (stopped) {
+        turn.end();
+        return stopped;
+      }
+      const request = { name: nameOf(setup), setup, data };
+      const work = this.#serve(
+        request,
+        { off: power.off, offSignal: power.signal, grip: this.#grip(power.off, cancelled) },
+        cancelled,
+      ).finally(() => turn.end());
+      const reply = await orMoment(work, [power.off, GONE], [cancelled, CANCELLED]);
+      this.record.request(request, reply, this.#dfu.state);
+      return reply;
+    } finally {
+      cancel?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async #serve(request: DeviceRequest, serving: Serving, cancelled: Moment): Promise<Reply> {
+    const { grip } = serving;
+    this.#serving = serving;
+    if (this.#orphanedStall) {
+      this.#orphanedStall = false;
+      return STALL;
+    }
+    const device = async (): Promise<Reply> => {
+      const reply = this.#hung ? 'hung' : await this.#answer(request);
+      if (reply !== 'hung') return reply;
+      this.#hung = true;
+      await grip.untilGivenUp();
+      return CANCELLED;
+    };
+    let pass = device;
+    for (const behaviour of this.#options.behaviours ?? []) {
+      const below = pass;
+      pass = () => behaviour.request?.(request, below, grip) ?? below();
+    }
+    const reply = await pass();
+    // The host no longer waits for a write that has failed: its stall hits the transfer that is pending now.
+    if (reply.kind === 'stall' && cancelled.came && this.#turns.waiting > 0) this.#orphanedStall = true;
+    return reply;
+  }
+
+  async #answer(request: DeviceRequest): Promise<Reply | 'hung'> {
+    const { setup } = request;
+    if (!isDfu(setup)) return this.#standard.answer(setup);
+    if (!this.#standard.configured || (setup.index & 0xff) !== 0) return STALL;
+    const reply = await this.#dfu.handle(request);
+    if (reply === 'hung' || reply.kind !== 'ok' || !isIn(setup)) return reply;
+    return { kind: 'ok', data: reply.data.subarray(0, setup.length) };
+  }
+
+  #grip(off: Moment, cancelled: Moment): Grip {
+    return {
+      unplug: () => {
+        if (!off.came) this.#depart('unplugged');
+      },
+      untilGivenUp: () => orMoment<undefined>(new Promise(() => undefined), [off, undefined], [cancelled, undefined]),
+    };
+  }
+
+  async #inTransfer(act: (serving: Serving) => Promise<MediaResult>): Promise<MediaResult> {
+    return this.#serving ? await act(this.#serving) : 'failed';
+  }
+
+  #leave(): void {
+    const power = this.#power;
+    if (!power) return;
+    void this.#clock.sleep(this.#options.leaveMs ?? 500, power.signal).then(() => {
+      if (!power.off.came) this.#depart('left');
+    });
+  }
+
+  #depart(why: Departure): void {
+    if (!this.#power) return;
+    this.powerOff();
+    this.#options.onDeparture?.(why);
+  }
+}

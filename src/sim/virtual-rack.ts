@@ -1,0 +1,244 @@
+import type { Clock } from '../core/clock.ts';
+import type { DeviceId } from '../core/device-id.ts';
+import { Fault } from '../core/errors.ts';
+import type { Platform } from './photon-descriptors.ts';
+import { buildPhoton, makeContent, type FlashContent, type PhotonSpec } from './photon-spec.ts';
+import { RackDevice } from './rack-device.ts';
+import { strikes, type RackFault } from './rack-faults.ts';
+import { freeSocket, simulatedId } from './rack-layout.ts';
+import { RackState, type DeviceRecord } from './rack-state.ts';
+
+/** What may be said of one device; what is left out comes from the rack. */
+export interface DeviceOptions {
+  readonly deviceId?: DeviceId;
+  readonly platform?: Platform;
+  readonly bootloader?: 'new' | 'old';
+  /** Hub, from 0; the emptiest one if left out. */
+  readonly hub?: number;
+  readonly faults?: readonly RackFault[];
+}
+
+export interface RackOptions {
+  readonly count: number;
+  readonly hubs: number;
+  /** IDs of the first devices; the rest have made-up ones, always the same. */
+  readonly ids?: readonly DeviceId[];
+  readonly platform?: Platform;
+  readonly bootloader?: 'new' | 'old';
+  /** Time of a DCT write in ms. */
+  readonly writeMs: number;
+  /** From leaving DFU mode until off the bus; 500 as the real one, if left out. */
+  readonly leaveMs?: number;
+  /** `blank`: no key is generated and the fields are 0xFF, for slow machines. */
+  readonly keys?: 'made' | 'blank';
+  /** SPKI DER of the server key on the devices; null: blank. */
+  readonly serverKey?: Uint8Array | null;
+  readonly faults?: readonly RackFault[];
+  /** A folder where the devices' flash survives this process. Devices that it holds come first, `count` is the total. */
+  readonly stateDir?: string;
+  readonly clock?: Clock;
+}
+
+export interface VirtualRack {
+  readonly devices: readonly RackDevice[];
+  readonly clock: Clock | undefined;
+  /** By bus ID. Throws where there is none: a mistake of the caller. */
+  device(busId: string): RackDevice;
+  /** In DFU mode, whatever it was before. */
+  plug(busId: string): void;
+  unplug(busId: string): void;
+  /** A device in normal mode comes back in DFU mode. */
+  enterDfu(busId: string): void;
+  add(options?: DeviceOptions): Promise<RackDevice>;
+  /** Calls back after a device came or went. @returns what ends it */
+  onChange(listener: () => void): () => void;
+  /** Power off; resolves when the last sector is on disk. */
+  close(): Promise<void>;
+}
+
+/**
+ * Makes a rack of virtual Photons, in DFU mode, each on a socket of its own.
+ * @throws Fault USAGE where a fault names no device, SIM_STATE_INVALID for a folder with other things in it
+ */
+export async function createRack(options: RackOptions): Promise<VirtualRack> {
+  const state = options.stateDir === undefined ? null : await RackState.open(options.stateDir);
+  const rack = new Rack(options, state);
+  await rack.fill();
+  return rack;
+}
+
+class Rack implements VirtualRack {
+  readonly devices: RackDevice[] = [];
+  readonly clock: Clock | undefined;
+  readonly #options: RackOptions;
+  readonly #state: RackState | null;
+  readonly #listeners = new Set<() => void>();
+  readonly #taken = new Set<string>();
+  #made = 0;
+  #numbered = 0;
+
+  constructor(options: RackOptions, state: RackState | null) {
+    this.#options = options;
+    this.#state = state;
+    this.clock = options.clock;
+  }
+
+  async fill(): Promise<void> {
+    const known = [...(this.#state?.devices ?? [])];
+    const records: DeviceRecord[] = [...known];
+    for (const record of known) this.#reserve(record);
+    while (records.length < this.#options.count) records.push(this.#nextRecord({}));
+    for (const fault of this.#options.faults ?? []) {
+      if (records.some(record => strikes(fault, record))) continue;
+      throw new Fault('USAGE', `fault \`${fault.text}\` names no device of this rack`, {
+        hint: `devices are #1 to #${records.length}, or bus IDs such as ${records[0]?.busId ?? '1-1.1'}`,
+      });
+    }
+    const fresh = records.slice(known.length);
+    const made = await Promise.all(fresh.map(async record => ({ record, content: await this.#content(record, []) })));
+    await this.#state?.add(made);
+    for (const record of known) this.#install(record, await this.#load(record.index), []);
+    for (const { record, content } of made) this.#install(record, content, []);
+  }
+
+  device(busId: string): RackDevice {
+    const device = this.devices.find(each => each.busId === busId);
+    if (!device) throw new Fault('USAGE', `the rack has no device at ${busId}`);
+    return device;
+  }
+
+  plug(busId: string): void {
+    const device = this.device(busId);
+    if (device.onBus) return;
+    device.plugged = true;
+    this.#appear(device);
+  }
+
+  unplug(busId: string): void {
+    const device = this.device(busId);
+    if (!device.plugged) return;
+    device.plugged = false;
+    device.photon.powerOff();
+    device.vanished();
+    this.#changed();
+  }
+
+  enterDfu(busId: string): void {
+    const device = this.device(busId);
+    if (device.plugged && !device.onBus) this.#appear(device);
+  }
+
+  async add(options: DeviceOptions = {}): Promise<RackDevice> {
+    const record = this.#nextRecord(options);
+    const content = await this.#content(record, options.faults ?? []);
+    await this.#state?.add([{ record, content }]);
+    const device = this.#install(record, content, options.faults ?? []);
+    this.#changed();
+    return device;
+  }
+
+  onChange(listener: () => void): () => void {
+    const own = () => listener();
+    this.#listeners.add(own);
+    return () => this.#listeners.delete(own);
+  }
+
+  async close(): Promise<void> {
+    for (const device of this.devices) {
+      device.photon.powerOff();
+      device.vanished();
+    }
+    this.#changed();
+    this.#listeners.clear();
+    await this.#state?.settle();
+  }
+
+  #appear(device: RackDevice): void {
+    device.mode = 'dfu';
+    device.appearance = this.#nextNumber();
+    device.photon.powerOn();
+    this.#changed();
+  }
+
+  /** As a kernel numbers what it finds, but for the limit of 127 a bus. */
+  #nextNumber(): number {
+    this.#numbered = (this.#numbered % 0xffff) + 1;
+    return this.#numbered;
+  }
+
+  #changed(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #reserve(record: DeviceRecord): void {
+    this.#taken.add(record.busId);
+    this.#made = Math.max(this.#made, record.index);
+  }
+
+  #nextRecord({ deviceId, platform, bootloader, hub, faults = [] }: DeviceOptions): DeviceRecord {
+    const index = this.#made + 1;
+    const record: DeviceRecord = {
+      index,
+      busId: freeSocket(this.#taken, this.#options.hubs, hub),
+      deviceId: deviceId ?? this.#options.ids?.[index - 1] ?? simulatedId(index),
+      platform: platform ?? this.#options.platform ?? 'photon',
+      bootloader: bootloader ?? this.#options.bootloader ?? 'new',
+      serialCase: index % 2 === 1 ? 'upper' : 'lower',
+    };
+    this.#reserve(record);
+    // As the faults make it: a rack that finds its folder again has the same bootloaders.
+    return { ...record, bootloader: this.#spec(record, faults).bootloader };
+  }
+
+  #spec(record: DeviceRecord, faults: readonly RackFault[]): PhotonSpec {
+    const plain: PhotonSpec = {
+      deviceId: record.deviceId,
+      platform: record.platform,
+      bootloader: record.bootloader,
+      serialCase: record.serialCase,
+      writeMs: this.#options.writeMs,
+      leaveMs: this.#options.leaveMs,
+      keys: this.#options.keys ?? 'made',
+      idInDct: true,
+      systemParts: 'whole',
+      serverKey: this.#options.serverKey,
+    };
+    return this.#of(record, faults).reduce((spec, { effect }) => effect.change?.(spec) ?? spec, plain);
+  }
+
+  #of(record: DeviceRecord, faults: readonly RackFault[]): RackFault[] {
+    return [...(this.#options.faults ?? []).filter(fault => strikes(fault, record)), ...faults];
+  }
+
+  #content(record: DeviceRecord, faults: readonly RackFault[]): Promise<FlashContent> {
+    return makeContent(this.#spec(record, faults));
+  }
+
+  async #load(index: number): Promise<FlashContent> {
+    if (!this.#state) throw new Fault('BUG', 'there is no state folder to load from');
+    return await this.#state.load(index);
+  }
+
+  #install(record: DeviceRecord, content: FlashContent, faults: readonly RackFault[]): RackDevice {
+    const { index, busId } = record;
+    const keep = this.#state && {
+      internal: this.#state.keeper(index, 'internal'),
+      serial: this.#state.keeper(index, 'serial'),
+    };
+    const photon = buildPhoton(this.#spec(record, faults), content, {
+      behaviours: this.#of(record, faults).flatMap(({ effect }) => effect.behaviour?.() ?? []),
+      clock: this.clock,
+      keep: keep ?? undefined,
+      onDeparture: why => {
+        // A crashed bootloader answers nobody until it is replugged, just like one whose cable was pulled.
+        if (why === 'left') device.mode = 'normal';
+        else device.plugged = false;
+        device.vanished();
+        this.#changed();
+      },
+    });
+    const device = new RackDevice(index, busId, photon, this.#nextNumber());
+    this.devices.push(device);
+    return device;
+  }
+}

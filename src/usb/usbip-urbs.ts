@@ -1,0 +1,171 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../core/clock.ts';
+import type { Fault } from '../core/errors.ts';
+import type { ControlSetup } from './port.ts';
+import { goneFault, ioFault, timeoutFault } from './port-faults.ts';
+import { setupPacket } from './setup-packet.ts';
+import {
+  encodeSubmit,
+  encodeUnlink,
+  ERRNO,
+  takeReply,
+  WireError,
+  type SubmitReply,
+  type UnlinkReply,
+} from './usbip-codec.ts';
+import { hangUp, protocolFault, type RackAddress } from './usbip-dial.ts';
+import type { WireBuffer } from './wire-buffer.ts';
+
+/** An imported device: its connection, from the answer to OP_REQ_IMPORT on. */
+export interface Imported {
+  readonly rack: RackAddress;
+  readonly path: string;
+  readonly socket: Socket;
+  readonly rest: WireBuffer;
+  /** devid: bus number in the upper 16 bits, device number in the lower. */
+  readonly deviceNumber: number;
+  readonly clock: Clock;
+  /** Called once, when the connection has ended, by whichever side. */
+  onEnded(): void;
+}
+
+interface Urb {
+  /** Bytes that an IN transfer takes; 0 for OUT. */
+  readonly room: number;
+  /** Null once it was given up: its answer, if one comes, is dropped. */
+  settle: { resolve(reply: SubmitReply): void; reject(fault: Fault): void } | null;
+}
+
+/**
+ * The URBs of one imported device. Several may be in flight; each answer finds its own by the sequence number. An URB
+ * that runs into its timeout is unlinked, and what comes for it afterwards is dropped.
+ */
+export class UrbLink {
+  readonly #device: Imported;
+  readonly #urbs = new Map<number, Urb>();
+  /** Of each CMD_UNLINK on its way: the URB that it withdraws. */
+  readonly #unlinks = new Map<number, number>();
+  #sequence = 0;
+  #ended: Fault | null = null;
+
+  constructor(device: Imported) {
+    this.#device = device;
+    const { socket, rest } = device;
+    socket.on('data', piece => {
+      rest.push(piece);
+      this.#drain();
+    });
+    socket.on('error', () => this.#end(goneFault(device.path)));
+    socket.on('close', () => this.#end(goneFault(device.path)));
+    socket.setKeepAlive(true, 10_000);
+    socket.resume();
+    if (socket.closed || socket.destroyed) this.#end(goneFault(device.path));
+  }
+
+  get alive(): boolean {
+    return this.#ended === null;
+  }
+
+  /**
+   * One control transfer on endpoint 0.
+   * @returns the bytes of an IN transfer (none for OUT), or `stall`
+   * @throws Fault USB_GONE, USB_TIMEOUT, USB_IO (with the server's errno), RACK_PROTOCOL
+   */
+  async control(
+    setup: ControlSetup,
+    direction: 'in' | 'out',
+    data: Uint8Array,
+    length: number,
+    timeoutMs: number,
+  ): Promise<Uint8Array | 'stall'> {
+    if (this.#ended) throw this.#ended;
+    const { socket, deviceNumber, clock, path } = this.#device;
+    const sequence = this.#nextSequence();
+    const over = new AbortController();
+    try {
+      const reply = await new Promise<SubmitReply>((resolve, reject) => {
+        this.#urbs.set(sequence, { room: direction === 'in' ? length : 0, settle: { resolve, reject } });
+        const packet = setupPacket(setup, direction, length);
+        socket.write(encodeSubmit({ sequence, deviceNumber, direction, endpoint: 0, length, setup: packet, data }));
+        void clock.sleep(timeoutMs, over.signal).then(() => {
+          if (over.signal.aborted) return;
+          this.#unlink(sequence);
+          reject(timeoutFault(path, setup, timeoutMs));
+        });
+      });
+      return this.#judge(reply);
+    } finally {
+      over.abort();
+    }
+  }
+
+  /** Ends the connection, which gives the device back. */
+  async close(): Promise<void> {
+    this.#end(ioFault(this.#device.path, 'it was closed during a transfer'));
+    await hangUp(this.#device.socket);
+  }
+
+  #judge({ status, data }: SubmitReply): Uint8Array | 'stall' {
+    switch (status) {
+      case ERRNO.ok:
+        return data;
+      case ERRNO.brokenPipe:
+        return 'stall';
+      case ERRNO.noDevice:
+      case ERRNO.shutdown:
+        throw goneFault(this.#device.path);
+      default:
+        throw ioFault(this.#device.path, `the transfer failed on the rack with errno ${-status}`, { errno: -status });
+    }
+  }
+
+  #nextSequence(): number {
+    this.#sequence = (this.#sequence % 0xffff_ffff) + 1;
+    return this.#sequence;
+  }
+
+  #unlink(victim: number): void {
+    const urb = this.#urbs.get(victim);
+    if (!urb || this.#ended) return;
+    urb.settle = null;
+    const sequence = this.#nextSequence();
+    this.#unlinks.set(sequence, victim);
+    this.#device.socket.write(encodeUnlink({ sequence, deviceNumber: this.#device.deviceNumber, victim }));
+  }
+
+  #drain(): void {
+    try {
+      for (;;) {
+        const reply = this.#device.rest.take(arrived => takeReply(arrived, of => this.#urbs.get(of)?.room));
+        if (!reply) return;
+        this.#accept(reply);
+      }
+    } catch (cause) {
+      if (!(cause instanceof WireError)) throw cause;
+      this.#end(protocolFault(this.#device.rack, cause));
+    }
+  }
+
+  #accept(reply: SubmitReply | UnlinkReply): void {
+    if (reply.kind === 'retSubmit') {
+      const urb = this.#urbs.get(reply.sequence);
+      this.#urbs.delete(reply.sequence);
+      urb?.settle?.resolve(reply);
+      return;
+    }
+    const victim = this.#unlinks.get(reply.sequence);
+    if (victim === undefined) throw new WireError(`an answer to unlink ${reply.sequence}, which was never asked`);
+    this.#unlinks.delete(reply.sequence);
+    this.#urbs.delete(victim);
+  }
+
+  #end(why: Fault): void {
+    if (this.#ended) return;
+    this.#ended = why;
+    for (const urb of this.#urbs.values()) urb.settle?.reject(why);
+    this.#urbs.clear();
+    this.#unlinks.clear();
+    this.#device.socket.destroy();
+    this.#device.onEnded();
+  }
+}

@@ -1,0 +1,224 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createCloudClient } from '#src/cloud/client.ts';
+import { Deliverer, offlineSender } from '#src/cloud/deliver.ts';
+import { systemClock } from '#src/core/clock.ts';
+import type { DeviceId } from '#src/core/device-id.ts';
+import { Fault } from '#src/core/errors.ts';
+import type { DeviceSettled, RunEvent, RunSummary } from '#src/core/events.ts';
+import type { Ledger } from '#src/core/ledger.ts';
+import { Secret } from '#src/core/secret.ts';
+import type { UsbPath } from '#src/core/usb-path.ts';
+import { DfuDevice } from '#src/dfu/dfu-device.ts';
+import { runFleet, type FleetOptions } from '#src/fleet/run-fleet.ts';
+import { loadJob } from '#src/job/job.ts';
+import type { ServerSettings } from '#src/job/server-change.ts';
+import { makeKeyPair } from '#src/keys/make-key-pair.ts';
+import type { ManifestRow } from '#src/manifest/manifest.ts';
+import { classifyPrivateKey } from '#src/photon/classify-key.ts';
+import { DCT, fieldOf } from '#src/photon/dct.ts';
+import { simBus } from '#src/sim/sim-bus.ts';
+import { parseFault } from '#src/sim/rack-faults.ts';
+import { startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
+import { createRack, type RackOptions, type VirtualRack } from '#src/sim/virtual-rack.ts';
+import { ledgerOf, outboxOf } from '#src/store/ledger.ts';
+import type { DeviceHistory } from '#src/store/ops/history.ts';
+import { Store } from '#src/store/store.ts';
+import type { UsbBus } from '#src/usb/port.ts';
+import { makeIdentity } from '#src/vault/identity-file.ts';
+import { vaultOf, type Vault } from '#src/vault/vault.ts';
+
+const JOBS_DIR = new URL('../../jobs', import.meta.url).pathname;
+const TOKEN = 'token-of-the-tests';
+
+export interface RunSettings extends Partial<Omit<FleetOptions, 'rows' | 'job' | 'unauthorized' | 'observer'>> {
+  readonly rows?: readonly ManifestRow[];
+  readonly job?: string;
+  readonly server?: ServerSettings;
+  readonly offline?: boolean;
+  readonly again?: boolean;
+  readonly retryFailed?: boolean;
+  /** Lies between the session and the record: a crash at a boundary is a method that never goes on. */
+  readonly ledger?: (real: Ledger) => Ledger;
+  /** The process dies after the device has gone through, before its row is settled. */
+  readonly cutBeforeSettling?: boolean;
+  readonly onEvent?: (event: RunEvent) => void;
+}
+
+export interface RunResult {
+  readonly summary: RunSummary;
+  readonly events: readonly RunEvent[];
+  readonly devices: ReadonlyMap<DeviceId, DeviceSettled>;
+}
+
+/** A whole station in this process: a virtual rack, a virtual cloud, a real record. */
+export class Station implements AsyncDisposable {
+  readonly folder: string;
+  readonly store: Store;
+  readonly vault: Vault;
+  readonly rack: VirtualRack;
+  readonly cloud: VirtualCloud;
+
+  private constructor(parts: Pick<Station, 'folder' | 'store' | 'vault' | 'rack' | 'cloud'>) {
+    this.folder = parts.folder;
+    this.store = parts.store;
+    this.vault = parts.vault;
+    this.rack = parts.rack;
+    this.cloud = parts.cloud;
+  }
+
+  static async open(
+    rack: Partial<Omit<RackOptions, 'faults'>> & { faults?: readonly string[] } = {},
+  ): Promise<Station> {
+    const { faults = [], ...options } = rack;
+    const folder = mkdtempSync(join(tmpdir(), 'photon-fleet-test-'));
+    const store = await Store.open({ path: join(folder, 'fleet.db'), create: true });
+    const identity = await makeIdentity(join(folder, 'fleet.identity'));
+    return new Station({
+      folder,
+      store,
+      vault: vaultOf(identity),
+      rack: await createRack({
+        count: 1,
+        hubs: 1,
+        writeMs: 2,
+        leaveMs: 1,
+        ...options,
+        faults: faults.map(parseFault),
+      }),
+      cloud: await startVirtualCloud({ token: TOKEN }),
+    });
+  }
+
+  /** Rows for the whole rack. */
+  rows(more: Partial<ManifestRow> = {}): ManifestRow[] {
+    return this.rack.devices.map(({ deviceId }, index) => rowOf(deviceId, index + 2, more));
+  }
+
+  id(index: number): DeviceId {
+    const device = this.rack.devices[index];
+    if (!device) throw new Error(`the rack has no device ${index}`);
+    return device.deviceId;
+  }
+
+  deliverer(token = TOKEN): Deliverer {
+    return new Deliverer({
+      outbox: outboxOf(this.store),
+      client: createCloudClient({ url: this.cloud.url, token: new Secret(token), timeoutMs: 2000, insecure: false }),
+      clock: systemClock,
+      owner: `run:${process.pid}`,
+      timeoutMs: 2000,
+      random: () => 0,
+      onUnauthorized: () => undefined,
+    });
+  }
+
+  async run(settings: RunSettings = {}, token = TOKEN): Promise<RunResult> {
+    const {
+      rows = this.rows(),
+      again = false,
+      retryFailed = false,
+      offline = false,
+      onEvent,
+      server,
+      cutBeforeSettling = false,
+      ...fleet
+    } = settings;
+    const job = loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null });
+    const deliverer = this.deliverer(token);
+    const opened = await this.store.call('openRun', {
+      job: job.name,
+      manifest: '/rack.csv',
+      manifestSha256: 'x',
+      rows: rows.map(row => ({ ...row, extra: {} })),
+      again,
+      retryFailed,
+      at: Date.now(),
+    });
+    const events: RunEvent[] = [];
+    const ledger = ledgerOf(this.store);
+    const buses: readonly UsbBus[] = settings.buses ?? [simBus(this.rack)];
+    const summary = await runFleet(
+      {
+        runId: opened.runId,
+        resumed: opened.resumed,
+        manifest: '/rack.csv',
+        before: opened.rows,
+        concurrency: 128,
+        perHub: 64,
+        waitMs: 0,
+        limit: null,
+        maxFail: null,
+        drain: new AbortController().signal,
+        ...fleet,
+        job,
+        rows,
+        buses,
+        unauthorized: () => deliverer.unauthorized,
+        observer: event => {
+          events.push(event);
+          onEvent?.(event);
+        },
+      },
+      {
+        ledger: settings.ledger?.(ledger) ?? ledger,
+        fleetLedger: {
+          settleRow: settlement =>
+            cutBeforeSettling
+              ? Promise.reject(new Fault('DB_FAILED', 'cut'))
+              : this.store.call('settleRow', settlement),
+          finishRun: run => this.store.call('finishRun', run),
+        },
+        sender: offline ? offlineSender : deliverer,
+        vault: this.vault,
+        makeKey: makeKeyPair,
+        clock: systemClock,
+      },
+    );
+    const devices = events.filter(event => event.type === 'device');
+    return { summary, events, devices: new Map(devices.map(device => [device.deviceId, device])) };
+  }
+
+  history(deviceId: DeviceId): Promise<DeviceHistory> {
+    return this.store.call('deviceHistory', deviceId);
+  }
+
+  /** The DCT of a device as DFU gives it, in DFU mode again if it had left. */
+  async dct(index: number): Promise<Buffer> {
+    const device = this.rack.devices[index];
+    if (!device) throw new Error(`the rack has no device ${index}`);
+    if (!device.onBus) this.rack.enterDfu(device.busId);
+    const port = (await simBus(this.rack).list()).find(({ path }) => path === device.busId);
+    if (!port) throw new Error(`${device.busId} is not on the bus`);
+    await using dfu = await DfuDevice.open(port, systemClock);
+    await dfu.toIdle();
+    return Buffer.from(await dfu.read(1, 0, DCT.LENGTH));
+  }
+
+  /** Fingerprint of the key on a device; null where there is none that can be read. */
+  async keyOn(index: number): Promise<string | null> {
+    const { publicKey } = classifyPrivateKey(fieldOf(await this.dct(index), DCT.DEVICE_PRIVATE_KEY));
+    return publicKey?.fingerprint ?? null;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.store.close();
+    await this.cloud.close();
+    await this.rack.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export function rowOf(deviceId: DeviceId, line: number, more: Partial<ManifestRow> = {}): ManifestRow {
+  return { line, deviceId, port: null, name: null, productId: null, extra: {}, ...more };
+}
+
+/** The bytes of a DCT that a comparison may look at: the bootloader changes the first 32 by itself. */
+export function comparable(dct: Buffer): Buffer {
+  return dct.subarray(32);
+}
+
+export function pathOf(text: string): UsbPath {
+  return text as UsbPath;
+}
