@@ -1,14 +1,22 @@
 import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { WebUSB } from 'usb';
 import { Fault } from '../core/errors.ts';
 import { hubOf, parseUsbPath } from '../core/usb-path.ts';
 import type { UsbPath } from '../core/usb-path.ts';
 import type { ControlSetup, InResult, OutResult, UsbBus, UsbPort } from './port.ts';
+import { busyFault, goneFault, ioFault, stallFault, timeoutFault } from './port-faults.ts';
+import { setInterface } from './setup-packet.ts';
 
 /*
- * This host's bus, by the package `usb` (Rust, nusb). What is known of it: its default timeout is 1 s, so one is always
- * passed; `controlTransferOut` without data throws, so an empty array is; stalls and disconnects come as errors whose
- * text is classified here and nowhere else; hot-plug events come from udev and can be lost.
+ * This host's bus, by the package `usb` (Rust, nusb). What is known of it, all of it tried on a Linux kernel:
+ * - Its default timeout is 1 s, so one is always passed; `controlTransferOut` without data throws, so an empty array is.
+ * - Stalls, timeouts and disconnects come as errors that differ in their text only. It is read here and nowhere else.
+ * - While a transfer is in flight nothing ends it before its timeout, and whatever changes the device (close, release,
+ *   an alternate setting) throws.
+ * - `close` leaves claimed interfaces claimed until the garbage collector comes by, so each is released first. An
+ *   interface that is claimed twice by one handle is free for everybody.
+ * - Hot-plug events come from udev's daemon and can be lost.
  */
 
 type Device = Awaited<ReturnType<WebUSB['getDevices']>>[number];
@@ -59,6 +67,13 @@ function portOf(device: Device): WebUsbPort | null {
   return path && new WebUsbPort(device, path);
 }
 
+/** Something asked of the device that has not ended yet. */
+interface InFlight {
+  readonly over: Promise<unknown>;
+  /** Ends it for whoever waits; the package goes on until its timeout. */
+  readonly cut: (fault: Fault) => void;
+}
+
 class WebUsbPort implements UsbPort {
   readonly path: UsbPath;
   readonly hub: string;
@@ -68,6 +83,10 @@ class WebUsbPort implements UsbPort {
   readonly release: number;
   readonly serialNumber: string | null;
   readonly #device: Device;
+  readonly #claimed = new Set<number>();
+  readonly #inFlight = new Set<InFlight>();
+  #opened = false;
+  #closing: Promise<void> | null = null;
 
   constructor(device: Device, path: UsbPath) {
     this.#device = device;
@@ -82,65 +101,142 @@ class WebUsbPort implements UsbPort {
   }
 
   get opened(): boolean {
-    return this.#device.opened;
+    return this.#opened;
   }
 
-  open(): Promise<void> {
-    return this.#asking(() => this.#device.open());
+  async open(): Promise<void> {
+    await this.#closing;
+    if (this.#opened) return;
+    await this.#ask(() => this.#device.open());
+    this.#opened = true;
   }
 
-  async close(): Promise<void> {
-    try {
-      await this.#device.close();
-    } catch {
-      // Closed or gone already: there is nothing left to let go of.
-    }
+  close(): Promise<void> {
+    this.#opened = false;
+    this.#closing ??= this.#letGo().finally(() => {
+      this.#closing = null;
+    });
+    return this.#closing;
   }
 
-  claimInterface(interfaceNumber: number): Promise<void> {
-    return this.#asking(() => this.#device.claimInterface(interfaceNumber));
+  async claimInterface(interfaceNumber: number): Promise<void> {
+    if (this.#claimed.has(interfaceNumber)) return;
+    await this.#ask(() => this.#device.claimInterface(interfaceNumber));
+    this.#claimed.add(interfaceNumber);
   }
 
-  releaseInterface(interfaceNumber: number): Promise<void> {
-    return this.#asking(() => this.#device.releaseInterface(interfaceNumber));
+  async releaseInterface(interfaceNumber: number): Promise<void> {
+    await this.#ask(() => this.#device.releaseInterface(interfaceNumber));
+    this.#claimed.delete(interfaceNumber);
   }
 
-  selectAlternateInterface(interfaceNumber: number, alternateSetting: number): Promise<void> {
-    return this.#asking(() => this.#device.selectAlternateInterface(interfaceNumber, alternateSetting));
+  async selectAlternateInterface(interfaceNumber: number, alternateSetting: number): Promise<void> {
+    const setup = setInterface(interfaceNumber, alternateSetting);
+    await this.#ask(() => this.#device.selectAlternateInterface(interfaceNumber, alternateSetting), { setup });
   }
 
   async controlTransferIn(setup: ControlSetup, length: number, timeoutMs: number): Promise<InResult> {
-    try {
-      const { status, data } = await this.#asking(() => transferIn(this.#device, setup, length, timeoutMs));
-      if (status !== 'ok' || !data) return { status: 'stall' };
-      return { status: 'ok', data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
-    } catch (error) {
-      if (isStall(error)) return { status: 'stall' };
-      throw error;
-    }
+    const result = await this.#transfer(setup, timeoutMs, () => transferIn(this.#device, setup, length, timeoutMs));
+    if (result?.status !== 'ok' || !result.data) return { status: 'stall' };
+    const { buffer, byteOffset, byteLength } = result.data;
+    return { status: 'ok', data: new Uint8Array(buffer, byteOffset, byteLength) };
   }
 
   async controlTransferOut(setup: ControlSetup, data: Uint8Array, timeoutMs: number): Promise<OutResult> {
+    const result = await this.#transfer(setup, timeoutMs, () => transferOut(this.#device, setup, data, timeoutMs));
+    return result?.status === 'ok' ? { status: 'ok', bytesWritten: result.bytesWritten } : { status: 'stall' };
+  }
+
+  async reset(): Promise<void> {
+    await this.#ask(() => this.#device.reset());
+    await this.close();
+  }
+
+  /** @returns null for a stall */
+  async #transfer<T>(setup: ControlSetup, timeoutMs: number, ask: () => Promise<T>): Promise<T | null> {
+    if (!this.#opened) throw ioFault(this.path, 'it is not open');
     try {
-      const { status, bytesWritten } = await this.#asking(() => transferOut(this.#device, setup, data, timeoutMs));
-      return status === 'ok' ? { status, bytesWritten } : { status: 'stall' };
-    } catch (error) {
-      if (isStall(error)) return { status: 'stall' };
-      throw error;
+      return await this.#ask(ask, { setup, timeoutMs });
+    } catch (fault) {
+      if (!(fault instanceof Fault && fault.code === 'USB_STALL')) throw fault;
+      return null;
     }
   }
 
-  reset(): Promise<void> {
-    return this.#asking(() => this.#device.reset());
+  async #ask<T>(ask: () => Promise<T>, about: About = {}): Promise<T> {
+    // The package throws in either way: at once, or later.
+    const answer = Promise.resolve()
+      .then(ask)
+      .catch(async (cause: unknown) => {
+        throw await this.#faultOf(cause, about);
+      });
+    return await new Promise<T>((resolve, reject) => {
+      const inFlight = { over: answer.then(resolve, reject), cut: reject };
+      this.#inFlight.add(inFlight);
+      void inFlight.over.finally(() => this.#inFlight.delete(inFlight));
+    });
   }
 
-  async #asking<T>(ask: () => Promise<T>): Promise<T> {
-    try {
-      return await ask();
-    } catch (cause) {
-      throw classify(cause, this.path);
+  async #letGo(): Promise<void> {
+    const over = [...this.#inFlight].map(each => each.over);
+    for (const { cut } of this.#inFlight) cut(ioFault(this.path, 'closed before the device answered'));
+    await Promise.all(over);
+    const acts = [...this.#claimed].map(claimed => () => this.#device.releaseInterface(claimed));
+    this.#claimed.clear();
+    for (const act of [...acts, () => this.#device.close()]) {
+      // What is closed or gone already has nothing left to let go of.
+      await Promise.resolve()
+        .then(act)
+        .catch(() => undefined);
     }
   }
+
+  async #faultOf(cause: unknown, { setup, timeoutMs }: About): Promise<Fault> {
+    const text = textOf(cause);
+    const meaning = meaningOf(text);
+    switch (meaning) {
+      case 'stall':
+        if (setup) return stallFault(this.path, setup);
+        break;
+      case 'timeout':
+        if (setup && timeoutMs !== undefined) return timeoutFault(this.path, setup, timeoutMs);
+        break;
+      case 'gone':
+        return goneFault(this.path);
+      case 'busy':
+        return busyFault(this.path);
+      case 'access':
+        return new Fault('USB_ACCESS', `${this.path}: this user may not open the device`, {
+          facts: { path: this.path },
+          cause,
+        });
+      case 'garbled':
+        if (await this.#leavesNow()) return goneFault(this.path);
+        break;
+      case 'other':
+    }
+    return new Fault('USB_IO', `${this.path}: ${text}`, { facts: { path: this.path }, cause });
+  }
+
+  /** A device whose cable is pulled answers with noise first; the hub says a little later that it has gone. */
+  async #leavesNow(): Promise<boolean> {
+    if (process.platform !== 'linux') return false;
+    const node = `/dev/bus/usb/${this.#device.bus}/${String(this.#device.address).padStart(3, '0')}`;
+    for (let waitedMs = 0; existsSync(node); waitedMs += LEAVING_LOOK_MS) {
+      if (waitedMs >= LEAVING_MS) return false;
+      await sleep(LEAVING_LOOK_MS);
+    }
+    return true;
+  }
+}
+
+const LEAVING_MS = 500;
+const LEAVING_LOOK_MS = 50;
+
+/** What was asked, for the fault that it may end in. */
+interface About {
+  readonly setup?: ControlSetup;
+  readonly timeoutMs?: number;
 }
 
 /** WebUSB has no timeout; the package takes it as a further argument that its types do not know. */
@@ -163,24 +259,17 @@ function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function isStall(error: unknown): boolean {
-  return error instanceof Fault && error.code === 'USB_STALL';
-}
-
-/** In order: the first that fits counts. */
+/** Texts of nusb 0.2, some with the errno of the system call behind them. In order: the first that fits counts. */
 const TEXTS = [
-  [/stall/i, 'USB_STALL', 'the device refused the request'],
-  [/cancel|timed? ?out/i, 'USB_TIMEOUT', 'the device did not answer in time'],
-  [/disconnect|no such device|not found|no such file|os error (2|19|108)\b/i, 'USB_GONE', 'the device left the bus'],
-  [/permission|access|os error 13\b/i, 'USB_ACCESS', 'this user may not open the device'],
-  [/busy|already|in use|os error 16\b/i, 'USB_BUSY', 'another program holds the device'],
+  // An alternate setting that is not in the descriptors is refused by the kernel in the device's stead.
+  [/endpoint stalled|alternate setting not found|errno 32\b/, 'stall'],
+  [/transfer was cancelled/, 'timeout'],
+  [/device (disconnected|not found)|errno (19|108)\b/, 'gone'],
+  [/permission denied|errno (1|13)\b/, 'access'],
+  [/is busy|errno 16\b/, 'busy'],
+  [/hardware fault/, 'garbled'],
 ] as const;
 
-function classify(cause: unknown, path: UsbPath): Fault {
-  const text = textOf(cause);
-  const known = TEXTS.find(([pattern]) => pattern.test(text));
-  const facts = { path, reported: text };
-  return known
-    ? new Fault(known[1], known[2], { facts, cause })
-    : new Fault('USB_IO', `the transfer failed: ${text}`, { facts, cause });
+function meaningOf(text: string): (typeof TEXTS)[number][1] | 'other' {
+  return TEXTS.find(([pattern]) => pattern.test(text))?.[1] ?? 'other';
 }

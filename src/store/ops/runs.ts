@@ -210,16 +210,17 @@ export function settleRow(db: Db, row: Settlement): void {
   }
 }
 
-/** With a row that passed, what a crash had left open of it ends: its earlier attempts, and a write whose device is gone. */
+/** What a crash had left open of a row that passed: the attempt that had gone through, and a write whose device is gone. */
 function endFromRecord(db: Db, { runId, deviceId, attemptId, at }: Settlement): void {
-  db.run(
-    `UPDATE attempts SET outcome = 'pass', ended_at = ?
-      WHERE run_id = ? AND device_id = ? AND ended_at IS NULL AND id IS NOT ?`,
-    at,
-    runId,
-    deviceId,
-    attemptId,
-  );
+  if (attemptId === null) {
+    db.run(
+      `UPDATE attempts SET outcome = 'pass', ended_at = ?
+        WHERE id = (SELECT max(id) FROM attempts WHERE run_id = ? AND device_id = ?) AND ended_at IS NULL`,
+      at,
+      runId,
+      deviceId,
+    );
+  }
   db.run(
     `UPDATE writes SET phase = 'left', updated_at = ? WHERE device_id = ? AND phase IN ('accepted', 'unknown')`,
     at,
