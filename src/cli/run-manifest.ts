@@ -1,3 +1,4 @@
+import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
@@ -172,7 +173,10 @@ async function reportOf({ args, context, config }: Provision): Promise<{ observe
 function nextCommands(devices: readonly DeviceSettled[], db: string | undefined): string[] {
   const shown = devices.find(({ outcome }) => outcome === 'pass') ?? devices.find(({ path }) => path !== null);
   if (!shown) return [];
-  return [`next: photon-fleet history ${shown.deviceId}${db === undefined ? '' : ` --db ${db}`}`];
+  const args = `history ${shown.deviceId}${db === undefined ? '' : ` --db ${db}`}`;
+  const script = process.argv[1] ?? '';
+  const linked = !script.endsWith('.js'); // by its name on the PATH
+  return [`next: photon-fleet ${args}`, ...(linked ? [] : [`  or: node ${relative(process.cwd(), script)} ${args}`])];
 }
 
 function checkArgs(args: RunArgs): void {

@@ -8,7 +8,6 @@ import type { UsbBus, UsbPort } from '../usb/port.ts';
 export interface BusWatchEvents {
   /** Devices in DFU mode that were not there at the last look; the first look gives all. */
   readonly onArrived: (ports: readonly UsbPort[]) => void;
-  readonly onGone: (path: UsbPath) => void;
   /** A bus that can't be read now; said once until it can be again. */
   readonly onTrouble: (bus: UsbBus, fault: Fault) => void;
 }
@@ -71,7 +70,6 @@ export class BusWatch {
       // A bus in trouble says nothing about its devices; another device at the same path is an arrival.
       if (port ? port.instance === instance : [...this.#troubled].some(bus => isOn(bus, path))) continue;
       this.#present.delete(path);
-      this.#events.onGone(path);
     }
     const arrived = [...there.values()].filter(port => !this.#present.has(port.path));
     for (const port of arrived) this.#present.set(port.path, port.instance);

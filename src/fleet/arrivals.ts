@@ -1,0 +1,133 @@
+import type { Clock } from '../core/clock.ts';
+import type { DeviceId } from '../core/device-id.ts';
+import { Fault, isGone, toFault } from '../core/errors.ts';
+import type { UsbPath } from '../core/usb-path.ts';
+import type { ManifestRow } from '../manifest/manifest.ts';
+import { identifyPort } from '../session/identify-port.ts';
+import type { UsbPort } from '../usb/port.ts';
+import { indexRows, matchRow } from './match-row.ts';
+import type { Match, RowIndex } from './match-row.ts';
+import type { FleetOptions } from './options.ts';
+import type { DeviceQueues } from './queues.ts';
+import type { Roster } from './roster.ts';
+
+/** How long devices that tell who they are wait for the others of their look, so that two with one ID are found. */
+const DUPLICATE_WAIT_MS = 2000;
+
+export interface ArrivalsParts {
+  readonly options: FleetOptions;
+  readonly clock: Clock;
+  readonly queues: DeviceQueues;
+  readonly roster: Roster;
+  readonly isPresent: (path: UsbPath) => boolean;
+  readonly isClosed: () => boolean;
+  /** A device that is exactly one row's. */
+  readonly begin: (row: ManifestRow, port: UsbPort) => void;
+  /** Another device claims the ID of one that is being worked on. @returns false where none is */
+  readonly twinOf: (deviceId: DeviceId, other: UsbPath) => boolean;
+}
+
+/** Finds out who came: one row's device, a stranger, or one that is not what it should be, which is left alone. */
+export class Arrivals {
+  readonly #p: ArrivalsParts;
+  readonly #index: RowIndex;
+  readonly #seen = new Map<DeviceId, UsbPath>();
+  readonly #twins = new Set<DeviceId>();
+  #identified: Promise<unknown> = Promise.resolve();
+  /** Monotonic time of the last arrival that was worth waiting for. */
+  lastMs: number;
+
+  constructor(parts: ArrivalsParts) {
+    this.#p = parts;
+    this.#index = indexRows(parts.options.rows);
+    this.lastMs = parts.clock.monotonicMs();
+  }
+
+  /** Where a listed device was seen last, if it was. */
+  pathOf(deviceId: DeviceId): UsbPath | null {
+    return this.#seen.get(deviceId) ?? null;
+  }
+
+  /** Resolves when every device that has come so far was asked who it is. */
+  async identified(): Promise<void> {
+    await this.#identified;
+  }
+
+  async take(ports: readonly UsbPort[]): Promise<void> {
+    const { clock, queues } = this.#p;
+    this.lastMs = clock.monotonicMs();
+    const ready: (() => void)[] = [];
+    const ask = async (port: UsbPort): Promise<void> => {
+      const start = await queues.run(port.hub, () => this.#identify(port));
+      if (start) ready.push(start);
+    };
+    const asked = Promise.all(ports.map(ask));
+    this.#identified = Promise.all([this.#identified, asked]);
+    const patience = new AbortController();
+    await Promise.race([asked, clock.sleep(DUPLICATE_WAIT_MS, patience.signal)]);
+    patience.abort();
+    for (const start of ready.splice(0)) start();
+    await asked;
+    for (const start of ready.splice(0)) start();
+    this.lastMs = Math.max(this.lastMs, clock.monotonicMs());
+  }
+
+  /** @returns how to begin with the device, or null where it is left alone */
+  async #identify(port: UsbPort): Promise<(() => void) | null> {
+    const { options, clock, roster, isClosed } = this.#p;
+    if (isClosed()) return null;
+    const match = await this.#match(port);
+    switch (match.kind) {
+      case 'stranger':
+        options.observer({
+          type: 'stranger',
+          ts: clock.now(),
+          path: port.path,
+          deviceId: match.deviceId,
+          code: match.fault?.code ?? null,
+          message: match.fault ? `${match.fault.message}; left alone` : 'not in the manifest; left alone',
+        });
+        return null;
+      case 'conflict':
+        await roster.settleFault(match.row, port.path, match.fault);
+        return null;
+      case 'row':
+        return this.#claim(match.row, port);
+    }
+  }
+
+  async #match(port: UsbPort): Promise<Match> {
+    const { clock, options } = this.#p;
+    try {
+      const evidence = await identifyPort(port, clock, { readDct: true, signal: options.drain });
+      return matchRow(port.path, evidence, this.#index);
+    } catch (error) {
+      const fault = toFault(error);
+      const row = this.#index.byPort.get(port.path);
+      return row && !isGone(error) ? { kind: 'conflict', row, fault } : { kind: 'stranger', deviceId: null, fault };
+    }
+  }
+
+  /** Two devices with one ID: neither is worked on. */
+  async #claim(row: ManifestRow, port: UsbPort): Promise<(() => void) | null> {
+    const { roster, isPresent, begin, twinOf } = this.#p;
+    const { deviceId } = row;
+    const other = this.#seen.get(deviceId);
+    this.#seen.set(deviceId, port.path);
+    if (other !== undefined && other !== port.path && isPresent(other)) {
+      if (twinOf(deviceId, port.path)) return null;
+      this.#twins.add(deviceId);
+      await roster.settleFault(row, port.path, duplicate(deviceId, other, port.path));
+      return null;
+    }
+    return () => {
+      if (roster.isOpen(row) && !this.#twins.has(deviceId)) begin(row, port);
+    };
+  }
+}
+
+export function duplicate(deviceId: DeviceId, one: UsbPath, other: UsbPath): Fault {
+  return new Fault('IDENTITY_DUPLICATE', `two devices say that they are ${deviceId}: at ${one} and at ${other}`, {
+    facts: { path: other, one },
+  });
+}

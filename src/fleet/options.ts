@@ -1,0 +1,51 @@
+import type { DeviceId } from '../core/device-id.ts';
+import type { RunObserver } from '../core/events.ts';
+import type { Settlement } from '../core/ledger.ts';
+import type { CloudState, Outcome } from '../core/outcomes.ts';
+import type { ManifestRow } from '../manifest/manifest.ts';
+import type { SessionOrder, SessionParts } from '../session/run-session.ts';
+import type { UsbBus } from '../usb/port.ts';
+import type { MaxFail } from './stop-rules.ts';
+
+/** A row as the record has it before the run. */
+export interface RowBefore {
+  readonly deviceId: DeviceId;
+  readonly settled: boolean;
+  readonly outcome: Outcome | null;
+  readonly cloud: CloudState;
+  /** Its device had gone through, and a crash came before the row was settled. */
+  readonly finishable: { readonly fingerprint: string | null; readonly cloud: CloudState } | null;
+}
+
+/** What the fleet writes to the record, beyond what its sessions do. */
+export interface FleetLedger {
+  settleRow(settlement: Settlement): Promise<void>;
+  finishRun(run: { runId: number; exitCode: number; interrupted: boolean; at: number }): Promise<void>;
+}
+
+export interface FleetOptions {
+  readonly runId: number;
+  readonly resumed: boolean;
+  readonly job: SessionOrder['job'];
+  readonly manifest: string;
+  readonly rows: readonly ManifestRow[];
+  readonly before: readonly RowBefore[];
+  readonly buses: readonly UsbBus[];
+  /** Devices at once, of all and on one hub. */
+  readonly concurrency: number;
+  readonly perHub: number;
+  /** How long to wait for devices that are not there, from the last arrival; null: until all are settled. */
+  readonly waitMs: number | null;
+  /** At most this many devices are begun with. */
+  readonly limit: number | null;
+  readonly maxFail: MaxFail | null;
+  /** Ctrl-C: no new devices, those being written finish. */
+  readonly drain: AbortSignal;
+  /** The reason why the cloud refused the token, once it has. */
+  readonly unauthorized: () => string | null;
+  readonly observer: RunObserver;
+}
+
+export interface FleetParts extends SessionParts {
+  readonly fleetLedger: FleetLedger;
+}
