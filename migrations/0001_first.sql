@@ -127,6 +127,7 @@ CREATE TABLE writes (
   updated_at        INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX writes_one_open ON writes (device_id) WHERE phase NOT IN ('left', 'rolled-back', 'abandoned');
+CREATE INDEX writes_by_device ON writes (device_id, id);
 CREATE INDEX writes_by_key ON writes (key_id);
 CREATE INDEX writes_by_attempt ON writes (attempt_id);
 

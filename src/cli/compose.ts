@@ -94,6 +94,12 @@ export function tokenOf(config: Config, { env, out }: CommandContext): Secret<st
   return token;
 }
 
+/** Before anything is touched: may this token go to this URL? @throws Fault CLOUD_INSECURE */
+export function checkCloud(config: Config, url: string, token: Secret<string>): void {
+  const { timeoutMs, insecure } = config.values.cloud;
+  createCloudClient({ url, token, timeoutMs, insecure });
+}
+
 export function delivererOf(
   config: Config,
   store: Store,

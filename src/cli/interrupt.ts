@@ -9,8 +9,8 @@ export function onInterrupt(out: Output, message: string): { signal: AbortSignal
   const drain = new AbortController();
   const onSignal = (): void => {
     if (drain.signal.aborted) process.exit(EXIT.INTERRUPTED);
-    out.talk(`\n${message}`);
     drain.abort();
+    out.talk(`\n${message}`);
   };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.on(signal, onSignal);

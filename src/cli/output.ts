@@ -1,12 +1,17 @@
 import type { Fault } from '../core/errors.ts';
 import type { Output } from '../report/terminal.ts';
 
-/** Results to stdout, talk to stderr. A reader that went away (`| head`) is no error. */
+/** What a stream says when its reader or its terminal has gone. */
+const READER_GONE: readonly (string | undefined)[] = ['EPIPE', 'EIO', 'EBADF', 'ENXIO', 'ERR_STREAM_DESTROYED'];
+
+/**
+ * Results to stdout, talk to stderr. A reader that went away (`| head`, a closed terminal) is no reason to leave devices
+ * half done: what it would have read is lost, the work and its exit code are not.
+ */
 export function processOutput(): Output {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(0);
-      throw error;
+      if (!READER_GONE.includes(error.code)) throw error;
     });
   }
   return {

@@ -51,7 +51,7 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
       if (!args.watch || interrupt.signal.aborted || deliverer.unauthorized !== null) break;
       await systemClock.sleep(WATCH_EVERY_MS, interrupt.signal);
     }
-    totals.pending = await store.call('pendingSends', undefined);
+    totals.pending = await store.call('pendingSends', deviceId);
   } finally {
     interrupt.dispose();
   }

@@ -24,7 +24,7 @@ import type { UsbBus } from '../usb/port.ts';
 import type { CommandContext } from './command.ts';
 import type { RunArgs } from './commands/run.ts';
 import type { GlobalArgs } from './command.ts';
-import { configOf, delivererOf, openBuses, openRecordForWork, openVault, tokenOf } from './compose.ts';
+import { checkCloud, configOf, delivererOf, openBuses, openRecordForWork, openVault, tokenOf } from './compose.ts';
 import { onInterrupt } from './interrupt.ts';
 import { planRun } from './plan-run.ts';
 import { openSimulation, parseSim } from './simulation.ts';
@@ -52,10 +52,15 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   const sim = args.sim === undefined ? null : parseSim(args.sim);
   const job = loadJob(config.values.job, JOBS_DIR, config.values.server);
   const manifest = await readManifest(args.manifest, { sockets: config.values.sockets });
-  const rows = selectRows(manifest, args.only);
+  const rows = selectRows(manifest, args.only).map(row => ({
+    ...row,
+    productId: row.productId ?? config.values.cloud.productId,
+  }));
   const offline = args.offline === true || !job.plan.sends;
-  await using simulation = sim ? await openSimulation(sim, manifest, config, context) : null;
-  const token = offline || args.plan ? null : (simulation?.token ?? tokenOf(config, context));
+  const needsToken = !offline && args.plan !== true;
+  await using simulation = sim ? await openSimulation(sim, manifest, config, needsToken ? context : null) : null;
+  const token = needsToken ? (simulation?.token ?? tokenOf(config, context)) : null;
+  if (token) checkCloud(config, simulation?.cloudUrl ?? config.values.cloud.url, token);
   const buses = simulation?.buses ?? (await openBuses(config));
   try {
     if (args.plan) {
@@ -81,10 +86,10 @@ interface Provision {
 
 async function provision(p: Provision): Promise<number> {
   const { args, context, config, job, manifest, rows, buses } = p;
+  const report = await reportOf(p);
   await using store = await openRecordForWork(config, context.env, p.simulation === null);
   const vault = await openVault(config, store);
   const { deliverer, sender } = senderOf(p, store);
-  const report = await reportOf(p);
   const interrupt = onInterrupt(
     context.out,
     'stopping: devices that are being written finish first (Ctrl-C again cuts)',

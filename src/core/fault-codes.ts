@@ -41,9 +41,21 @@ export const FAULTS = {
     hint: 'it is not a Photon or P1 in DFU mode as this program knows them: take it off the rack',
   },
   // DFU and the DCT
-  DFU_NOT_IDLE: { blame: 'device', retry: 'replug', hint: 'replug the device, enter DFU mode again and run again' },
-  DFU_PROTOCOL: { blame: 'device', retry: 'replug', hint: 'replug the device, enter DFU mode again and run again' },
-  READ_FAILED: { blame: 'device', retry: 'replug', hint: 'replug the device, enter DFU mode again and run again' },
+  DFU_NOT_IDLE: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'replug the device, enter DFU mode again, then `run --retry-failed`',
+  },
+  DFU_PROTOCOL: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'replug the device, enter DFU mode again, then `run --retry-failed`',
+  },
+  READ_FAILED: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'replug the device, enter DFU mode again, then `run --retry-failed`',
+  },
   READ_UNSTABLE: {
     blame: 'device',
     retry: 'replug',
@@ -52,17 +64,17 @@ export const FAULTS = {
   DCT_UNREADABLE: {
     blame: 'device',
     retry: 'later',
-    hint: 'its system firmware is damaged: flash system-part1 and system-part2, reset, enter DFU mode again, then run again',
+    hint: 'its system firmware is damaged: flash system-part1 and system-part2, reset, enter DFU mode again, then `run --retry-failed`',
   },
   WRITE_FAILED: {
     blame: 'device',
     retry: 'replug',
-    hint: 'the flash refused the write: replug the device and run again',
+    hint: 'the flash refused the write: replug the device, then `run --retry-failed`',
   },
   VERIFY_MISMATCH: {
     blame: 'device',
     retry: 'later',
-    hint: 'what was read back is not what was written: run again; a device that does it twice is bad',
+    hint: 'what was read back is not what was written: `run --retry-failed`; a device that does it twice is bad',
   },
   LEAVE_FAILED: { blame: 'device', retry: 'later', hint: 'tap RESET on the device; its key is written and verified' },
   ROLLBACK_FAILED: {
@@ -78,7 +90,7 @@ export const FAULTS = {
   SESSION_DEADLINE: {
     blame: 'device',
     retry: 'replug',
-    hint: 'the device takes far too long: replug it and run again',
+    hint: 'the device takes far too long: replug it, then `run --retry-failed`',
   },
   UNFINISHED_WRITE: {
     blame: 'operator',
@@ -97,14 +109,22 @@ export const FAULTS = {
     retry: 'replug',
     hint: 'the device left the bus: check cable, hub and power, and run again',
   },
-  USB_TIMEOUT: { blame: 'device', retry: 'replug', hint: 'the device does not answer: replug it and run again' },
+  USB_TIMEOUT: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'the device does not answer: replug it, then `run --retry-failed`',
+  },
   USB_ACCESS: {
     blame: 'station',
     retry: 'now',
     hint: 'this user may not open the device: install the udev rule that `photon-fleet doctor` prints',
   },
   USB_BUSY: { blame: 'station', retry: 'now', hint: 'another program holds the device: close it and run again' },
-  USB_STALL: { blame: 'device', retry: 'replug', hint: 'the device refused a request: replug it and run again' },
+  USB_STALL: {
+    blame: 'device',
+    retry: 'replug',
+    hint: 'the device refused a request: replug it, then `run --retry-failed`',
+  },
   USB_IO: { blame: 'station', retry: 'replug', hint: 'the transfer failed: check cable, hub and power, and run again' },
   USB_UNAVAILABLE: {
     blame: 'station',

@@ -112,8 +112,12 @@ export interface Ledger {
   markWriting(write: { writeId: number; at: number }): Promise<boolean>;
   /** Phase verified; in the same transaction the key becomes active, its send pending and older ones superseded. */
   markVerified(write: { writeId: number; at: number }): Promise<void>;
-  /** Phase unknown: the send is left to the outbox. */
-  markLeftToOutbox(write: { writeId: number; at: number }): Promise<void>;
+  /**
+   * Phase unknown: the send is left to the outbox; unless a `replay` beside the run is sending it this moment, or has had
+   * a clear answer.
+   * @returns the phase that holds now; `in-flight` where nothing has changed
+   */
+  markLeftToOutbox(write: { writeId: number; at: number }): Promise<'unknown' | 'accepted' | 'refused' | 'in-flight'>;
   /** Phase left. */
   markLeft(write: { writeId: number; at: number }): Promise<void>;
   /** Phase rolling-back; false while a send of this device is in flight. */

@@ -23,6 +23,7 @@ export interface ArrivalsParts {
   readonly isClosed: () => boolean;
   /** A device that is exactly one row's. */
   readonly begin: (row: ManifestRow, port: UsbPort) => void;
+  readonly isWorkedOn: (deviceId: DeviceId) => boolean;
   /** Another device claims the ID of one that is being worked on. @returns false where none is */
   readonly twinOf: (deviceId: DeviceId, other: UsbPath) => boolean;
 }
@@ -34,6 +35,8 @@ export class Arrivals {
   readonly #seen = new Map<DeviceId, UsbPath>();
   readonly #twins = new Set<DeviceId>();
   #identified: Promise<unknown> = Promise.resolve();
+  /** Devices that could not be asked who they are. */
+  unidentified = 0;
   /** Monotonic time of the last arrival that was worth waiting for. */
   lastMs: number;
 
@@ -69,7 +72,6 @@ export class Arrivals {
     for (const start of ready.splice(0)) start();
     await asked;
     for (const start of ready.splice(0)) start();
-    this.lastMs = Math.max(this.lastMs, clock.monotonicMs());
   }
 
   /** @returns how to begin with the device, or null where it is left alone */
@@ -89,7 +91,12 @@ export class Arrivals {
         });
         return null;
       case 'conflict':
-        await roster.settleFault(match.row, port.path, match.fault);
+        if (this.#isTwin(match.row.deviceId, match.deviceId, port)) {
+          const other = this.#seen.get(match.row.deviceId) ?? port.path;
+          await this.#settleTwins(match.row, other, port.path);
+        } else if (!this.#p.isWorkedOn(match.row.deviceId)) {
+          await roster.settleFault(match.row, port.path, match.fault);
+        }
         return null;
       case 'row':
         return this.#claim(match.row, port);
@@ -104,20 +111,34 @@ export class Arrivals {
     } catch (error) {
       const fault = toFault(error);
       const row = this.#index.byPort.get(port.path);
-      return row && !isGone(error) ? { kind: 'conflict', row, fault } : { kind: 'stranger', deviceId: null, fault };
+      if (!isGone(error)) this.unidentified += 1;
+      return row && !isGone(error)
+        ? { kind: 'conflict', row, deviceId: null, fault }
+        : { kind: 'stranger', deviceId: null, fault };
     }
+  }
+
+  /** Whether another device that says the same of itself is still on the bus. */
+  #isTwin(rowsId: DeviceId, ownId: DeviceId | null, port: UsbPort): boolean {
+    const other = this.#seen.get(rowsId);
+    return ownId === rowsId && other !== undefined && other !== port.path && this.#p.isPresent(other);
+  }
+
+  async #settleTwins(row: ManifestRow, one: UsbPath, other: UsbPath): Promise<void> {
+    if (this.#p.twinOf(row.deviceId, other)) return; // its session says so, when it has come to its end
+    this.#twins.add(row.deviceId);
+    await this.#p.roster.settleFault(row, other, duplicate(row.deviceId, one, other));
   }
 
   /** Two devices with one ID: neither is worked on. */
   async #claim(row: ManifestRow, port: UsbPort): Promise<(() => void) | null> {
-    const { roster, isPresent, begin, twinOf } = this.#p;
+    const { roster, begin } = this.#p;
     const { deviceId } = row;
-    const other = this.#seen.get(deviceId);
+    const other = this.#seen.get(deviceId) ?? port.path;
+    const twin = this.#isTwin(deviceId, deviceId, port);
     this.#seen.set(deviceId, port.path);
-    if (other !== undefined && other !== port.path && isPresent(other)) {
-      if (twinOf(deviceId, port.path)) return null;
-      this.#twins.add(deviceId);
-      await roster.settleFault(row, port.path, duplicate(deviceId, other, port.path));
+    if (twin) {
+      await this.#settleTwins(row, other, port.path);
       return null;
     }
     return () => {

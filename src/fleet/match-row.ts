@@ -16,7 +16,13 @@ export interface RowIndex {
  */
 export type Match =
   | { readonly kind: 'row'; readonly row: ManifestRow; readonly identity: 'serial' | 'dct' | 'manifest' }
-  | { readonly kind: 'conflict'; readonly row: ManifestRow; readonly fault: Fault }
+  | {
+      readonly kind: 'conflict';
+      readonly row: ManifestRow;
+      /** What the device says of itself. */
+      readonly deviceId: DeviceId | null;
+      readonly fault: Fault;
+    }
   | { readonly kind: 'stranger'; readonly deviceId: DeviceId | null; readonly fault: Fault | null };
 
 export function indexRows(rows: readonly ManifestRow[]): RowIndex {
@@ -32,23 +38,23 @@ export function matchRow(path: UsbPath, evidence: Evidence, rows: RowIndex): Mat
   if (id !== null) {
     const row = rows.byId.get(id);
     if (row?.port && row.port !== path) {
-      return conflict(row, path, `the manifest expects it at ${row.port}, and it hangs at ${path}`);
+      return conflict(row, id, path, `the manifest expects it at ${row.port}, and it hangs at ${path}`);
     }
     if (here && here.deviceId !== id) {
-      return conflict(here, path, `the manifest names the socket ${path}, and the device there is ${id}`);
+      return conflict(here, id, path, `the manifest names the socket ${path}, and the device there is ${id}`);
     }
     if (!row) return { kind: 'stranger', deviceId: id, fault: null };
     return { kind: 'row', row, identity: evidence.serialId !== null ? 'serial' : 'dct' };
   }
   if (evidence.dct === 'zeros') {
     const fault = new Fault('DCT_UNREADABLE', 'the DCT reads as zeros', { facts: { path } });
-    return here ? { kind: 'conflict', row: here, fault } : { kind: 'stranger', deviceId: null, fault };
+    return here ? { kind: 'conflict', row: here, deviceId: null, fault } : { kind: 'stranger', deviceId: null, fault };
   }
   if (here) return { kind: 'row', row: here, identity: 'manifest' };
   const fault = new Fault('IDENTITY_UNKNOWN', 'neither its serial nor its DCT tells its ID', { facts: { path } });
   return { kind: 'stranger', deviceId: null, fault };
 }
 
-function conflict(row: ManifestRow, path: UsbPath, message: string): Match {
-  return { kind: 'conflict', row, fault: new Fault('IDENTITY_MISMATCH', message, { facts: { path } }) };
+function conflict(row: ManifestRow, deviceId: DeviceId, path: UsbPath, message: string): Match {
+  return { kind: 'conflict', row, deviceId, fault: new Fault('IDENTITY_MISMATCH', message, { facts: { path } }) };
 }

@@ -51,6 +51,7 @@ class Fleet {
   #started = 0;
   /** Why no more devices are begun, once that is so. */
   #closed: FaultCode | 'limit' | null = null;
+  #over = false;
   /** The record could not be written. */
   #failure: Fault | null = null;
   #wake = new AbortController();
@@ -72,8 +73,9 @@ class Fleet {
       queues: this.#queues,
       roster: this.#roster,
       isPresent: path => this.#watch.isPresent(path),
-      isClosed: () => this.#closed !== null,
+      isClosed: () => this.#closed !== null || this.#over,
       begin: (row, port) => this.#begin(row, port),
+      isWorkedOn: deviceId => this.#working.has(deviceId),
       twinOf: (deviceId, other) => this.#twinOf(deviceId, other),
     });
   }
@@ -85,17 +87,20 @@ class Fleet {
     this.#roster.skipSettled();
     const onDrain = (): void => this.#close('INTERRUPTED');
     drain.addEventListener('abort', onDrain);
+    if (drain.aborted) onDrain(); // an abort that came earlier is not told again
     try {
-      if (this.#roster.openRows() > 0 && !drain.aborted) {
+      if (this.#roster.openRows() > 0 && this.#closed === null) {
         await this.#watch.start();
-        await this.#settleFromRecord();
+        this.#track(this.#settleFromRecord());
       }
       await this.#untilDone();
     } finally {
       drain.removeEventListener('abort', onDrain);
+      this.#over = true;
       await this.#watch.close();
+      // The last look may have found somebody; nobody is left behind.
+      while (this.#tasks.size > 0) await Promise.all(this.#tasks);
     }
-    await Promise.all(this.#tasks);
     if (this.#failure) throw this.#failure;
     await this.#settleRest();
     return this.#summarize();
@@ -104,6 +109,8 @@ class Fleet {
   /** Rows that a crash left unsettled although their device had gone through: it need not even be there. */
   async #settleFromRecord(): Promise<void> {
     await this.#arrivals.identified();
+    // One that could not say who it is may be any of them: then the end of the run tells.
+    if (this.#closed !== null || this.#arrivals.unidentified > 0) return;
     for (const row of this.#o.rows) {
       const finishable = this.#roster.before(row.deviceId)?.finishable;
       if (finishable && this.#arrivals.pathOf(row.deviceId) === null) {
@@ -122,9 +129,9 @@ class Fleet {
   async #work(row: ManifestRow, port: UsbPort, working: Working): Promise<void> {
     const { limit, maxFail, observer, runId, job } = this.#o;
     const { deviceId, productId } = row;
-    if (limit !== null && this.#started >= limit) this.#close('limit');
     if (this.#closed !== null) return; // settled with the rest
     this.#started += 1;
+    if (limit !== null && this.#started >= limit) this.#close('limit');
     const order: SessionOrder = {
       runId,
       job,
@@ -221,7 +228,10 @@ class Fleet {
 
   async #settleLeftOver(row: ManifestRow): Promise<void> {
     const path = this.#arrivals.pathOf(row.deviceId);
-    if (this.#closed === 'limit') {
+    const finishable = this.#roster.before(row.deviceId)?.finishable;
+    if (path === null && finishable && this.#closed === null) {
+      await this.#roster.settleFromRecord(row, finishable);
+    } else if (this.#closed === 'limit') {
       this.#roster.skip(row, path, `left for later: --limit ${this.#o.limit ?? 0}`);
     } else if (path !== null && this.#closed !== null) {
       const message =

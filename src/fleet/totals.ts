@@ -26,7 +26,9 @@ export function exitCodeOf(
 ): RunSummary['exitCode'] {
   if (how.interrupted) return 130;
   if (how.unauthorized) return 6;
-  if (standings.some(({ outcome }) => outcome !== null && outcome !== 'pass' && outcome !== 'skipped')) return 3;
+  const bad = ({ outcome, cloud }: Standing): boolean =>
+    cloud === 'refused' || (outcome !== null && outcome !== 'pass' && outcome !== 'skipped');
+  if (standings.some(bad)) return 3;
   if (standings.some(({ cloud }) => cloud === 'pending')) return 4;
   return 0;
 }

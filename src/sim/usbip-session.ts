@@ -104,7 +104,8 @@ export class UsbipSession {
   }
 
   #list(): void {
-    const devices = this.#rack.devices.filter(device => device.onBus).map(listedDevice);
+    // As the kernel's usbipd: what is imported is not listed.
+    const devices = this.#rack.devices.filter(device => device.onBus && !device.held).map(listedDevice);
     this.#ends.onEvent({ type: 'listed', remote: this.#remote, devices: devices.length });
     this.#answerAndEnd(encodeListReply(devices));
   }

@@ -1,17 +1,27 @@
 import { chmodSync, closeSync, lstatSync, mkdirSync, openSync } from 'node:fs';
 import { userInfo, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { Fault } from '../core/errors.ts';
 import { asFault, errorCode } from './database.ts';
 
 /**
  * Where the station's lock lies: the user's runtime folder, whichever database is used, since there is one bus.
+ * @throws Fault DB_UNREADABLE where that folder is not ours alone
  */
 export function stationLockPath(env: NodeJS.ProcessEnv): string {
   const runtime = env['XDG_RUNTIME_DIR'];
-  if (runtime) return join(runtime, 'photon-fleet', 'station.lock');
-  return join(tmpdir(), `photon-fleet-${userInfo().uid}`, 'station.lock');
+  const folder = runtime ? join(runtime, 'photon-fleet') : join(tmpdir(), `photon-fleet-${userInfo().uid}`);
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new Fault('DB_UNREADABLE', `the folder ${folder} can't be made (${errorCode(cause)})`, {
+      hint: 'set XDG_RUNTIME_DIR to a folder of your own',
+      cause,
+    });
+  }
+  checkFolder(folder);
+  return join(folder, 'station.lock');
 }
 
 /**
@@ -20,11 +30,8 @@ export function stationLockPath(env: NodeJS.ProcessEnv): string {
  * @throws Fault STATION_BUSY where another process holds it
  */
 export function takeLock(path: string): () => void {
-  const folder = dirname(path);
   let lock: Database.Database | undefined;
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    checkFolder(folder);
     closeSync(openSync(path, 'a', 0o600));
     chmodSync(path, 0o600);
     lock = new Database(path, { timeout: 0 });

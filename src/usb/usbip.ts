@@ -14,26 +14,39 @@ export function rackBus(options: RackAddress & { readonly clock?: Clock }): UsbB
   const rack = { host, port };
   const open = new Set<UsbPort>();
   const listeners = new Set<() => void>();
+  const devlist = async (): Promise<UsbPort[]> => {
+    const { answer, socket } = await exchange(rack, encodeListRequest(), takeListReply, clock);
+    await hangUp(socket);
+    return answer.map(
+      listed =>
+        new UsbipPort({
+          rack,
+          listed,
+          clock,
+          onOpened: opened => open.add(opened),
+          onEnded: ended => {
+            open.delete(ended);
+            for (const listener of [...listeners]) listener();
+          },
+        }),
+    );
+  };
   return {
     name: rackName(rack),
 
-    /** Throws RACK_UNREACHABLE, RACK_PROTOCOL. Serial numbers are not known before `open`. */
+    /**
+     * Throws RACK_UNREACHABLE, RACK_PROTOCOL. Serial numbers are not known before `open`. Linux's usbipd leaves out what
+     * is imported: what this bus itself has open is there all the same.
+     */
     async list() {
-      const { answer, socket } = await exchange(rack, encodeListRequest(), takeListReply, clock);
-      await hangUp(socket);
-      return answer.map(
-        listed =>
-          new UsbipPort({
-            rack,
-            listed,
-            clock,
-            onOpened: opened => open.add(opened),
-            onEnded: ended => {
-              open.delete(ended);
-              for (const listener of [...listeners]) listener();
-            },
-          }),
-      );
+      for (;;) {
+        const before = [...open];
+        const ports = await devlist();
+        const isListed = (held: UsbPort): boolean => ports.some(({ path }) => path === held.path);
+        // Given back while the answer was on its way: whether it is still there, the next answer tells.
+        if (before.some(held => !open.has(held) && !isListed(held))) continue;
+        return [...ports, ...[...open].filter(held => !isListed(held))];
+      }
     },
 
     onChange(listener) {

@@ -226,8 +226,8 @@ describe('replay and the outbox', () => {
       code: 3,
       stdout: '{"accepted":1,"pending":0,"refused":1,"superseded":0}\n',
     });
-    const outbox = JSON.parse((await bench.run(['outbox', '--json'])).stdout) as { sends: unknown };
-    expect(outbox.sends).toMatchObject([
+    const outbox = JSON.parse((await bench.run(['outbox', '--json'])).stdout) as { sends: { deviceId: string }[] };
+    expect(outbox.sends.toSorted((a, b) => (a.deviceId < b.deviceId ? -1 : 1))).toMatchObject([
       { deviceId: '0123456789abcdef01234567', generation: 1, state: 'refused', lastStatus: 403, nextAt: null },
       { deviceId: '1123456789abcdef01234567', generation: 1, state: 'accepted' },
     ]);

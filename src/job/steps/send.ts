@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { Fault } from '../../core/errors.ts';
 import { rollBack } from '../roll-back.ts';
-import type { Step } from '../step.ts';
+import type { Step, StepContext } from '../step.ts';
+import { untilNoSendIsInFlight } from './write.ts';
 
 /**
  * Step 7: accepted → go on; refused for good → the old block is put back; no clear answer → the send stays in the outbox
@@ -10,7 +11,7 @@ import type { Step } from '../step.ts';
 export const send: Step<Record<string, never>> = {
   name: 'send',
   options: z.strictObject({}),
-  deadlineMs: 180_000,
+  deadlineMs: 600_000,
   async run(context) {
     const { ledger, sender, clock, work } = context;
     const { resume, open, writeId, sendId } = work;
@@ -29,26 +30,27 @@ export const send: Step<Record<string, never>> = {
       );
     }
     const delivery = await sender.deliver(sendId);
-    switch (delivery.kind) {
-      case 'accepted':
-        work.cloud = 'accepted';
-        return 'ok';
-      case 'pending':
-        await ledger.markLeftToOutbox({ writeId, at: clock.now() });
-        work.cloud = 'pending';
-        return 'ok';
-      case 'refused': {
-        work.cloud = 'refused';
-        await rollBack(context, { uncertain: delivery.uncertain, alreadyThere: false });
-        throw refused(
-          delivery.uncertain,
-          work.backup?.fingerprint ?? null,
-          `the cloud refused the key with ${delivery.status} (${delivery.reason})`,
-        );
-      }
+    if (delivery.kind === 'refused') {
+      const said = `the cloud refused the key with ${delivery.status} (${delivery.reason})`;
+      return takeBack(context, delivery.uncertain, said);
     }
+    let phase: string = delivery.kind;
+    if (delivery.kind === 'pending') {
+      await untilNoSendIsInFlight(context, async () => {
+        phase = await ledger.markLeftToOutbox({ writeId, at: clock.now() });
+        return phase !== 'in-flight';
+      });
+    }
+    if (phase === 'refused') return takeBack(context, true, 'the cloud refused the key to a replay beside this run');
+    work.cloud = phase === 'accepted' ? 'accepted' : 'pending';
+    return 'ok';
   },
 };
+
+async function takeBack(context: StepContext, uncertain: boolean, said: string): Promise<never> {
+  await rollBack(context, { uncertain, alreadyThere: false });
+  throw refused(uncertain, context.work.backup?.fingerprint ?? null, said);
+}
 
 /** Where the old public key can't be derived, the cloud can't be told it again, and may hold the refused one. */
 function refused(uncertain: boolean, oldFingerprint: string | null, message: string): Fault {

@@ -8,7 +8,8 @@ import type { ServerOptions } from '../server-change.ts';
 import type { Step, StepContext } from '../step.ts';
 import { oldBlockIsThere } from '../work.ts';
 
-const IN_FLIGHT_WAIT_MS = 20_000;
+/** Longer than the longest lease: two minutes of `cloud.timeoutMs`, and its margin. */
+const IN_FLIGHT_WAIT_MS = 150_000;
 const IN_FLIGHT_LOOK_EVERY_MS = 250;
 
 /**
@@ -22,7 +23,7 @@ export const write: Step<ServerOptions> = {
     'server-host': z.string().refine(isServerHost, 'a domain of at most 63 characters, or an IPv4 address').optional(),
     'server-port': z.int().min(1).max(65534).optional(),
   }),
-  deadlineMs: 60_000,
+  deadlineMs: 240_000,
   async run(context) {
     const { device, ledger, clock, work, drain, plan } = context;
     const { open } = work;

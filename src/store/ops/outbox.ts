@@ -125,6 +125,28 @@ export function retrySend(db: Db, { deviceId, at }: { deviceId: DeviceId; at: nu
   if (send.state === 'accepted' || send.state === 'superseded' || send.state === 'held') {
     throw new Fault('SEND_NOT_FOUND', `the send of device ${deviceId} is ${send.state}: there is nothing to retry`);
   }
+  const phase = db.get<{ phase: string }>(
+    `SELECT writes.phase FROM writes JOIN sends ON sends.key_id = writes.key_id
+      WHERE sends.id = ? AND writes.phase IN ('refused', 'rolling-back')`,
+    send.sendId,
+  )?.phase;
+  if (phase === 'rolling-back') {
+    throw new Fault(
+      'SEND_NOT_FOUND',
+      `the old key of device ${deviceId} is being put back: its send can't be retried`,
+      {
+        hint: 'put the device into DFU mode and run again: that finishes the roll-back',
+      },
+    );
+  }
+  // Whoever retries says that the device keeps this key: it is not rolled back any more.
+  if (phase === 'refused') {
+    db.run(
+      `UPDATE writes SET phase = 'unknown', updated_at = ? WHERE device_id = ? AND phase = 'refused'`,
+      at,
+      deviceId,
+    );
+  }
   db.change(`UPDATE sends SET state = 'pending', next_at = ?, updated_at = ? WHERE id = ?`, at, at, send.sendId);
 }
 

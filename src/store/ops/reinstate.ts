@@ -14,6 +14,8 @@ export function reinstate(
     deviceId: DeviceId;
     fingerprint: string | null;
     resend: { fingerprint: string; publicPem: string } | null;
+    /** The key that it takes the place of: its send says which product the device belongs to. */
+    insteadOfKeyId: number | null;
     at: number;
   },
 ): { sendId: number | null } {
@@ -33,7 +35,7 @@ export function reinstate(
     at,
     deviceId,
   );
-  if (!known && resend) return insertRestored(db, deviceId, resend, at);
+  if (!known && resend) return insertRestored(db, deviceId, resend, key.insteadOfKeyId, at);
   if (!known) return { sendId: null };
   db.change(`UPDATE keys SET state = 'active', deactivated_at = NULL WHERE id = ?`, known.key_id);
   if (known.state === 'accepted' && !resend) return { sendId: null };
@@ -45,6 +47,7 @@ function insertRestored(
   db: Db,
   deviceId: DeviceId,
   key: { fingerprint: string; publicPem: string },
+  insteadOfKeyId: number | null,
   at: number,
 ): { sendId: number } {
   const keyId = db.run(
@@ -58,9 +61,11 @@ function insertRestored(
     at,
   ).id;
   const sendId = db.run(
-    `INSERT INTO sends (key_id, device_id, state, next_at, created_at, updated_at) VALUES (?, ?, 'pending', ?, ?, ?)`,
+    `INSERT INTO sends (key_id, device_id, product_id, state, next_at, created_at, updated_at)
+     VALUES (?, ?, (SELECT product_id FROM sends WHERE key_id = ?), 'pending', ?, ?, ?)`,
     keyId,
     deviceId,
+    insteadOfKeyId,
     at,
     at,
     at,

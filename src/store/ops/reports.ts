@@ -99,8 +99,13 @@ export function outboxReport(db: Db, state: string | null): OutboxEntry[] {
   );
 }
 
-export function pendingSends(db: Db): number {
-  return db.get<{ n: number }>(`SELECT count(*) AS n FROM sends WHERE state = 'pending'`)?.n ?? 0;
+export function pendingSends(db: Db, deviceId: DeviceId | null): number {
+  const found = db.get<{ n: number }>(
+    `SELECT count(*) AS n FROM sends WHERE state = 'pending' AND (? IS NULL OR device_id = ?)`,
+    deviceId,
+    deviceId,
+  );
+  return found?.n ?? 0;
 }
 
 /** What `devices` shows of keys that this station gave. */

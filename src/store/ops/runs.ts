@@ -65,6 +65,14 @@ export function openRun(db: Db, run: OpenRun): OpenedRun {
         run.job,
         run.manifest,
       );
+  if (run.again) {
+    // What was open is begun anew: a later plain run goes on from this one.
+    db.run(
+      `UPDATE runs SET state = 'finished' WHERE job = ? AND manifest = ? AND state <> 'finished'`,
+      run.job,
+      run.manifest,
+    );
+  }
   const latest = latestOutcomes(db, run.job, run.manifest);
   let runId: number;
   if (unfinished) {
@@ -118,10 +126,10 @@ function standing(
   const begunAgain = isAgain && latest?.run_id !== runId;
   const retry = run.retryFailed && (latest?.outcome === 'fail' || latest?.outcome === 'refused');
   const cloud = currentCloud(latest?.cloud ?? null, latest?.send_state ?? null);
-  const settled = !begunAgain && !retry && isSettled(latest?.outcome ?? null);
+  const settled = !begunAgain && !retry && isSettled(latest?.outcome ?? null) && !hasUnfinishedWrite(db, row.deviceId);
   if (settled && latest?.run_id !== runId) {
     db.run(
-      `UPDATE rows SET outcome = 'skipped', cloud = ?, settled_at = ? WHERE run_id = ? AND device_id = ?`,
+      `UPDATE rows SET outcome = 'skipped', cloud = ?, settled_at = ? WHERE run_id = ? AND device_id = ? AND outcome IS NULL`,
       cloud,
       run.at,
       runId,
@@ -138,20 +146,35 @@ function standing(
   };
 }
 
+/**
+ * A write that is through on the device, though the row was never settled: its last attempt in this run was cut short.
+ * A write without a key (job server-key) is through once it is verified.
+ */
 function finishable(db: Db, runId: number, deviceId: DeviceId): RowStanding['finishable'] {
   const found = db.get<{ fingerprint: string | null; send_state: string | null }>(
     `SELECT keys.fingerprint, sends.state AS send_state
        FROM writes
-       JOIN attempts ON attempts.id = writes.attempt_id
+       JOIN attempts ON attempts.id =
+         (SELECT max(id) FROM attempts WHERE attempts.device_id = writes.device_id AND attempts.run_id = ?)
        LEFT JOIN keys ON keys.id = writes.key_id
        LEFT JOIN sends ON sends.key_id = writes.key_id
-      WHERE writes.device_id = ? AND attempts.run_id = ? AND attempts.ended_at IS NULL
-        AND writes.phase IN ('accepted', 'unknown', 'left')
-      ORDER BY writes.id DESC LIMIT 1`,
-    deviceId,
+      WHERE writes.id = (SELECT max(id) FROM writes AS newest WHERE newest.device_id = ?)
+        AND (attempts.ended_at IS NULL OR attempts.code = 'LEAVE_FAILED') AND writes.updated_at >= attempts.started_at
+        AND (writes.phase IN ('accepted', 'unknown', 'left') OR (writes.phase = 'verified' AND writes.key_id IS NULL))`,
     runId,
+    deviceId,
   );
   return found ? { fingerprint: found.fingerprint, cloud: cloudOfSend(found.send_state) } : null;
+}
+
+/** Proven on the device and not sent, left or taken back yet: a run has something to finish there. */
+function hasUnfinishedWrite(db: Db, deviceId: DeviceId): boolean {
+  const found = db.get(
+    `SELECT 1 FROM writes
+      WHERE device_id = ? AND phase IN ('verified', 'accepted', 'unknown', 'refused', 'rolling-back')`,
+    deviceId,
+  );
+  return found !== undefined;
 }
 
 function latestOutcomes(db: Db, job: string, manifest: string): Map<DeviceId, LatestRow> {
@@ -163,7 +186,7 @@ function latestOutcomes(db: Db, job: string, manifest: string): Map<DeviceId, La
               ORDER BY keys.generation DESC LIMIT 1) AS send_state
        FROM rows JOIN runs ON runs.id = rows.run_id
       WHERE runs.job = ? AND runs.manifest = ? AND rows.outcome IS NOT NULL AND rows.outcome <> 'skipped'
-      ORDER BY rows.run_id`,
+      ORDER BY rows.settled_at, rows.run_id`,
     job,
     manifest,
   );
@@ -271,7 +294,7 @@ export function planRows(
     );
     return {
       deviceId,
-      settled: !plan.again && !retry && isSettled(outcome),
+      settled: !plan.again && !retry && isSettled(outcome) && !hasUnfinishedWrite(db, deviceId),
       outcome,
       elsewhere: elsewhere?.manifest ?? null,
     };

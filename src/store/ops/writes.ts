@@ -31,10 +31,11 @@ interface WriteRow {
   id: number;
   device_id: DeviceId;
   key_id: number | null;
+  phase: WritePhase;
 }
 
 function writeRow(db: Db, writeId: number): WriteRow {
-  const row = db.get<WriteRow>('SELECT id, device_id, key_id FROM writes WHERE id = ?', writeId);
+  const row = db.get<WriteRow>('SELECT id, device_id, key_id, phase FROM writes WHERE id = ?', writeId);
   if (!row) throw new Error(`there is no write ${writeId}`);
   return row;
 }
@@ -205,12 +206,20 @@ export function markVerified(db: Db, { writeId, at }: { writeId: number; at: num
   );
 }
 
-export function markLeftToOutbox(db: Db, { writeId, at }: { writeId: number; at: number }): void {
+export function markLeftToOutbox(
+  db: Db,
+  { writeId, at }: { writeId: number; at: number },
+): 'unknown' | 'accepted' | 'refused' | 'in-flight' {
+  const { device_id: deviceId, phase } = writeRow(db, writeId);
+  if (phase === 'accepted' || phase === 'refused') return phase;
+  if (sendInFlight(db, deviceId, at)) return 'in-flight';
   moveTo(db, writeId, 'unknown', ['verified', 'unknown'], at);
+  return 'unknown';
 }
 
 export function markLeft(db: Db, { writeId, at }: { writeId: number; at: number }): void {
-  moveTo(db, writeId, 'left', ['verified', 'unknown', 'accepted'], at);
+  // Refused: a replay beside the run had its answer after the device had gone, as with one that has long left.
+  moveTo(db, writeId, 'left', ['verified', 'unknown', 'accepted', 'refused'], at);
 }
 
 export function markRollingBack(db: Db, { writeId, at }: { writeId: number; at: number }): boolean {
@@ -224,7 +233,9 @@ export function markRolledBack(db: Db, write: Parameters<Ledger['markRolledBack'
   const { device_id: deviceId, key_id: keyId } = writeRow(db, write.writeId);
   moveTo(db, write.writeId, 'rolled-back', ['refused', 'rolling-back'], write.at);
   deactivate(db, keyId, write.at);
-  return reinstate(db, { deviceId, fingerprint: write.oldFingerprint, resend: write.resend, at: write.at });
+  if (keyId !== null) withdrawSend(db, keyId, write.at);
+  const { oldFingerprint: fingerprint, resend, at } = write;
+  return reinstate(db, { deviceId, fingerprint, resend, insteadOfKeyId: keyId, at });
 }
 
 export function abandonWrite(
@@ -240,14 +251,18 @@ export function abandonWrite(
     at,
   );
   deactivate(db, keyId, at);
-  if (keyId !== null) {
-    db.run(
-      `UPDATE sends SET state = 'superseded', updated_at = ? WHERE key_id = ? AND state IN ('held', 'pending')`,
-      at,
-      keyId,
-    );
-  }
-  if (oldFingerprint !== null) reinstate(db, { deviceId, fingerprint: oldFingerprint, resend: null, at });
+  if (keyId !== null) withdrawSend(db, keyId, at);
+  if (oldFingerprint === null) return;
+  reinstate(db, { deviceId, fingerprint: oldFingerprint, resend: null, insteadOfKeyId: keyId, at });
+}
+
+/** A key that is not on its device any more is never sent. */
+function withdrawSend(db: Db, keyId: number, at: number): void {
+  db.run(
+    `UPDATE sends SET state = 'superseded', updated_at = ? WHERE key_id = ? AND state IN ('held', 'pending')`,
+    at,
+    keyId,
+  );
 }
 
 function deactivate(db: Db, keyId: number | null, at: number): void {
