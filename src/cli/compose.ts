@@ -1,4 +1,3 @@
-import { isIPv4, isIPv6 } from 'node:net';
 import { loadConfig } from '../config/load-config.ts';
 import type { Flags } from '../config/load-config.ts';
 import type { Config } from '../config/config.ts';
@@ -16,6 +15,7 @@ import { identityFileOf, makeIdentity, readIdentity } from '../vault/identity-fi
 import { vaultOf } from '../vault/vault.ts';
 import type { Vault } from '../vault/vault.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
+import { isLoopback } from '../core/hosts.ts';
 
 /* The only place where real parts are built and joined. */
 
@@ -81,10 +81,6 @@ export async function openBuses(config: Config): Promise<UsbBus[]> {
 export function splitAddress(address: string): { host: string; port: number } {
   const colon = address.lastIndexOf(':');
   return { host: address.slice(0, colon).replace(/^\[(.*)\]$/, '$1'), port: Number(address.slice(colon + 1)) };
-}
-
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || (isIPv4(host) && host.startsWith('127.')) || (isIPv6(host) && host === '::1');
 }
 
 /** The token, or a fault that says where to put one. */

@@ -11,6 +11,7 @@ import type { SimArgs } from './commands/sim.ts';
 import { splitAddress } from './compose.ts';
 import { EXIT } from './exit-codes.ts';
 import { onInterrupt } from './interrupt.ts';
+import { systemCode } from '../core/system-code.ts';
 
 const DEVICES_A_HUB = 8;
 
@@ -106,7 +107,7 @@ function writeManifest(path: string, rack: VirtualRack): void {
   try {
     fd = openSync(path, 'wx', 0o644);
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+    const code = systemCode(cause);
     throw new Fault('USAGE', `the manifest ${path} can't be made (${code})`, {
       hint: 'name a file that is not there yet',
       cause,

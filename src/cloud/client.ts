@@ -6,6 +6,7 @@ import type { Secret } from '../core/secret.ts';
 import type { CloudAnswer } from './answer.ts';
 import { judgeAnswer } from './judge.ts';
 import { networkReason } from './reason.ts';
+import { isLoopback } from '../core/hosts.ts';
 
 export type { CloudAnswer } from './answer.ts';
 
@@ -129,9 +130,4 @@ function checkedBase(url: string, insecure: boolean): string {
     });
   }
   return `${parsed.origin}${parsed.pathname}`.replace(/\/+$/, '');
-}
-
-/** URL has normalised the host already: `127.1` and `0x7f000001` come as 127.0.0.1. */
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host.endsWith('.localhost') || host === '[::1]' || /^127(\.\d+){3}$/.test(host);
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { parseCloudUrl, parseMaxFail, parseProductId, parseRack, parseServerHost } from './parsers.ts';
+import { parseCloudUrl, parseMaxFail, parseProductId, parseRack } from './parsers.ts';
 import { line, readBy, sockets, wholeNumber } from './schemas.ts';
+import { parseServerHost } from '../core/hosts.ts';
 
 /** What is known of one key. */
 export interface KeySpec<S extends z.ZodType = z.ZodType> {

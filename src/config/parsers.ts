@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIPv6 } from 'node:net';
 import { parseUsbPath, type UsbPath } from '../core/usb-path.ts';
 
 /** When a run stops for its failures: after so many, or at such a part of the rows. */
@@ -30,17 +30,6 @@ export function parseCloudUrl(text: string): string | null {
   const url = new URL(trimmed);
   if (url.username !== '' || url.password !== '' || /^[^/]*\/\/[^/]*@/.test(trimmed)) return null;
   return url.href.replace(/\/+$/, '');
-}
-
-/**
- * A host as the DCT's address block holds it: an IPv4 address, or a domain of at most 63 characters (photon.md 3: the
- * block at 2082 + 384, of which type and length take their share). In lower case, or null.
- */
-export function parseServerHost(text: string): string | null {
-  const host = text.trim().toLowerCase();
-  if (isIPv4(host)) return host;
-  if (host.length > 63 || !/^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(host)) return null;
-  return /(^|\.)\d+$/.test(host) ? null : host; // a mistyped address (10.0.0.300) is no domain
 }
 
 /** A product's number or slug. */

@@ -2,6 +2,7 @@ import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs
 import { Fault } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
 import type { Config, Environment } from './config.ts';
+import { systemCode } from '../core/system-code.ts';
 
 export const TOKEN_VARIABLE = 'PARTICLE_ACCESS_TOKEN';
 const MAX_BYTES = 8192;
@@ -46,7 +47,7 @@ function readTokenFile(path: string, source: string, warn: (message: string) => 
   } catch (thrown) {
     if (thrown instanceof Fault) throw thrown;
     // Without the cause: its message has the path.
-    const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : 'unknown error';
+    const code = systemCode(thrown);
     throw unreadable(source, code === 'ENOENT' ? 'there is no such file' : code);
   }
 }

@@ -4,6 +4,7 @@ import { LineCounter, isAlias, isMap, isScalar, isSeq, parseDocument, type Docum
 import { Fault } from '../core/errors.ts';
 import { printable } from '../core/printable.ts';
 import type { ConfigProblem } from './problems.ts';
+import { systemCode } from '../core/system-code.ts';
 
 const MAX_BYTES = 1_048_576;
 
@@ -50,9 +51,9 @@ export function readText(path: string, display: string): string | null {
     }
   } catch (thrown) {
     if (thrown instanceof Fault) throw thrown;
-    const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined;
+    const code = systemCode(thrown);
     if (code === 'ENOENT') return null;
-    throw unreadable(code === 'EACCES' ? 'this user may not read it' : String(code), thrown);
+    throw unreadable(code === 'EACCES' ? 'this user may not read it' : code, thrown);
   }
   if (!isUtf8(bytes)) throw unreadable('it is not UTF-8');
   return bytes.toString('utf8');

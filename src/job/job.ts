@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import type { Node } from 'yaml';
@@ -8,6 +7,7 @@ import { changesServer, serverChangeOf } from './server-change.ts';
 import type { ServerChange, ServerOptions, ServerSettings } from './server-change.ts';
 import { STEPS } from './steps.ts';
 import type { StepName } from './steps.ts';
+import { systemCode } from '../core/system-code.ts';
 
 /** A job: an ordered list of steps, checked. */
 export interface Job {
@@ -41,7 +41,7 @@ export function loadJob(nameOrPath: string, jobsDir: string, server: ServerSetti
   try {
     text = readFileSync(file, 'utf8');
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+    const code = systemCode(cause);
     throw new Fault('JOB_NOT_FOUND', `the job ${nameOrPath} can't be read (${code})`, { cause });
   }
   return parseJob(text, file, server);
@@ -193,11 +193,4 @@ function planOf(steps: Job['steps'], file: string, configured: ServerSettings): 
     sends: steps.some(step => step.name === 'send'),
     leaves: steps.some(step => step.name === 'leave'),
   };
-}
-
-/** A host that fits into the address block: a domain of at most 63 ASCII characters, or an IPv4 address. */
-export function isServerHost(host: string): boolean {
-  return (
-    isIPv4(host) || (host.length <= 63 && /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(host) && !/^[\d.]+$/.test(host))
-  );
 }

@@ -4,6 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { Fault } from '../core/errors.ts';
 import { parseServerKey } from '../keys/public-key.ts';
 import { DCT } from '../photon/dct.ts';
+import { systemCode } from '../core/system-code.ts';
 
 /** What a job does to the server key, host and port on a device. */
 export interface ServerChange {
@@ -56,7 +57,7 @@ function readKey(file: string): Uint8Array {
   try {
     bytes = readFileSync(file);
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+    const code = systemCode(cause);
     throw new Fault('SERVER_KEY_INVALID', `the server key ${file} can't be read (${code})`, { cause });
   }
   return parseServerKey(bytes, file);

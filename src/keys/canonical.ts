@@ -12,6 +12,7 @@ export const CANONICAL_PRIVATE_BYTES = 611;
  */
 export function canonicalPrivateDer(key: RsaPrivateNumbers): Buffer {
   if (key.e !== 65537n) throw new RangeError('the public exponent is not 65537');
+  if (key.n >> 1023n !== 1n) throw new RangeError('the modulus does not have 1024 bits');
   const body = Buffer.concat([
     Buffer.from([0x02, 0x01, 0x00]),
     wideInteger(key.n, 129),

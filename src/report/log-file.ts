@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { Fault } from '../core/errors.ts';
 import type { RunObserver } from '../core/events.ts';
 import { jsonOf } from './json.ts';
+import { systemCode } from '../core/system-code.ts';
 
 /** A log of events, one JSON object a line; never a secret in it, since no event carries one. */
 export interface LogFile {
@@ -17,7 +18,7 @@ export function openLogFile(path: string, verbose: boolean): LogFile {
   try {
     fd = openSync(path, 'a', 0o600);
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+    const code = systemCode(cause);
     throw new Fault('CONFIG_UNREADABLE', `the log file ${path} can't be written (${code})`, { cause });
   }
   const destination = pino.destination({ fd, sync: true });

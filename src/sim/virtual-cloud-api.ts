@@ -4,7 +4,8 @@ import { timestamp, type Clock } from '../core/clock.ts';
 import { parseDeviceId, type DeviceId } from '../core/device-id.ts';
 import { checkKey, type CloudBook } from './virtual-cloud-book.ts';
 import type { CloudFault, FaultPlan } from './virtual-cloud-faults.ts';
-import { answerHtml, answerJson, bearerOf, isLoopback, readFields, routeOf } from './virtual-cloud-requests.ts';
+import { answerHtml, answerJson, bearerOf, readFields, routeOf } from './virtual-cloud-requests.ts';
+import { isLoopback } from '../core/hosts.ts';
 
 export interface ApiParts {
   readonly book: CloudBook;
@@ -36,7 +37,7 @@ export class CloudApi {
     const path = (request.url ?? '').replace(/[?#].*$/s, '');
     const route = routeOf(method, path);
     if (route.kind === 'sim-keys') {
-      if (isLoopback(request.socket.remoteAddress)) answerJson(response, 200, book.summary());
+      if (isLoopback(request.socket.remoteAddress ?? '')) answerJson(response, 200, book.summary());
       else answerJson(response, 403, { error: 'this is for the same machine only' });
       return;
     }

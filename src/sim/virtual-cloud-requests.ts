@@ -66,7 +66,3 @@ export function answerHtml(response: ServerResponse, status: number): void {
     `<!doctype html><html><head><title>${status}</title></head><body><h1>${status}</h1><hr>proxy</body></html>\n`,
   );
 }
-
-export function isLoopback(address: string | undefined): boolean {
-  return address !== undefined && /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/.test(address);
-}

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { Fault } from '../core/errors.ts';
 import { Db } from './db.ts';
+import { systemCode } from '../core/system-code.ts';
 
 /** `PFLT` in the SQLite header says that a database is ours. */
 const APPLICATION_ID = 0x50464c54;
@@ -57,7 +58,7 @@ function makeFile(path: string, create: boolean): void {
       closeSync(fd);
     }
   } catch (cause) {
-    throw new Fault('DB_UNREADABLE', `the database ${path} can't be opened (${errorCode(cause)})`, { cause });
+    throw new Fault('DB_UNREADABLE', `the database ${path} can't be opened (${systemCode(cause)})`, { cause });
   }
 }
 
@@ -103,7 +104,7 @@ function readMigrations(dir: string): string[] {
 /** What SQLite threw, in the words of the house. */
 export function asFault(error: unknown, path: string): Fault {
   if (error instanceof Fault) return error;
-  const code = errorCode(error);
+  const code = systemCode(error);
   if (code === 'SQLITE_NOTADB') return new Fault('DB_FOREIGN', `${path} is no SQLite database`, { cause: error });
   if (code === 'SQLITE_CANTOPEN') {
     return new Fault('DB_UNREADABLE', `the database ${path} can't be opened`, { cause: error });
@@ -120,10 +121,6 @@ export function asFault(error: unknown, path: string): Fault {
   }
   const message = error instanceof Error ? `${error.name}: ${error.message}` : 'something that is no error was thrown';
   return new Fault('BUG', message, { cause: error });
-}
-
-export function errorCode(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown error';
 }
 
 /** Whether there is a database at all, for commands that must not make one. */

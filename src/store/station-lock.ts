@@ -3,7 +3,8 @@ import { userInfo, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { Fault } from '../core/errors.ts';
-import { asFault, errorCode } from './database.ts';
+import { asFault } from './database.ts';
+import { systemCode } from '../core/system-code.ts';
 
 /**
  * Where the station's lock lies: the user's runtime folder, whichever database is used, since there is one bus.
@@ -15,7 +16,7 @@ export function stationLockPath(env: NodeJS.ProcessEnv): string {
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (cause) {
-    throw new Fault('DB_UNREADABLE', `the folder ${folder} can't be made (${errorCode(cause)})`, {
+    throw new Fault('DB_UNREADABLE', `the folder ${folder} can't be made (${systemCode(cause)})`, {
       hint: 'set XDG_RUNTIME_DIR to a folder of your own',
       cause,
     });
@@ -41,12 +42,12 @@ export function takeLock(path: string): () => void {
     return () => held.close();
   } catch (error) {
     lock?.close();
-    if (errorCode(error).startsWith('SQLITE_BUSY')) {
+    if (systemCode(error).startsWith('SQLITE_BUSY')) {
       throw new Fault('STATION_BUSY', 'another photon-fleet process works on this station', { cause: error });
     }
-    throw errorCode(error).startsWith('SQLITE_') || error instanceof Fault
+    throw systemCode(error).startsWith('SQLITE_') || error instanceof Fault
       ? asFault(error, path)
-      : new Fault('DB_UNREADABLE', `the lock ${path} can't be made (${errorCode(error)})`, { cause: error });
+      : new Fault('DB_UNREADABLE', `the lock ${path} can't be made (${systemCode(error)})`, { cause: error });
   }
 }
 

@@ -13,6 +13,7 @@ import { randomBytes } from 'node:crypto';
 import { dirname } from 'node:path';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { Fault } from '../core/errors.ts';
+import { systemCode } from '../core/system-code.ts';
 
 /** A station's own age identity. `identity` is as secret as every key it opens. */
 export interface StationIdentity {
@@ -41,8 +42,8 @@ export async function readIdentity(path: string): Promise<StationIdentity | null
       closeSync(fd);
     }
   } catch (cause) {
-    if (errorCode(cause) === 'ENOENT') return null;
-    throw new Fault('VAULT_IDENTITY', `the identity file ${path} can't be read (${errorCode(cause)})`, { cause });
+    if (systemCode(cause) === 'ENOENT') return null;
+    throw new Fault('VAULT_IDENTITY', `the identity file ${path} can't be read (${systemCode(cause)})`, { cause });
   }
   const identity = text
     .split('\n')
@@ -81,7 +82,7 @@ export async function makeIdentity(path: string): Promise<StationIdentity> {
     try {
       linkSync(temporary, path); // whole or not at all, and never over another one
     } catch (error) {
-      if (errorCode(error) !== 'EEXIST') throw error;
+      if (systemCode(error) !== 'EEXIST') throw error;
       const theirs = await readIdentity(path);
       if (theirs) return theirs;
       throw error;
@@ -92,7 +93,7 @@ export async function makeIdentity(path: string): Promise<StationIdentity> {
     return { identity, recipient };
   } catch (cause) {
     if (cause instanceof Fault) throw cause;
-    throw new Fault('VAULT_IDENTITY', `the identity file ${path} can't be made (${errorCode(cause)})`, {
+    throw new Fault('VAULT_IDENTITY', `the identity file ${path} can't be made (${systemCode(cause)})`, {
       hint: 'name a folder that you may write to with --db or `vault.identityFile`',
       cause,
     });
@@ -106,8 +107,4 @@ function syncFolder(folder: string): void {
   } finally {
     closeSync(fd);
   }
-}
-
-function errorCode(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown error';
 }

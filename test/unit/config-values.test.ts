@@ -1,14 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { nearest } from '#src/config/nearest.ts';
-import {
-  isSocketName,
-  parseCloudUrl,
-  parseMaxFail,
-  parseProductId,
-  parseRack,
-  parseServerHost,
-} from '#src/config/parsers.ts';
+import { isSocketName, parseCloudUrl, parseMaxFail, parseProductId, parseRack } from '#src/config/parsers.ts';
+import { parseServerHost } from '#src/core/hosts.ts';
 
 describe('the values of the configuration', () => {
   test.each([

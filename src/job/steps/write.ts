@@ -3,10 +3,10 @@ import { sha256Hex } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import { DEVICE_KEY_BITS } from '../../keys/make-key-pair.ts';
 import { blockOf, composeBlock, dctOf } from '../block.ts';
-import { isServerHost } from '../job.ts';
 import type { ServerOptions } from '../server-change.ts';
 import type { Step, StepContext } from '../step.ts';
 import { oldBlockIsThere } from '../work.ts';
+import { parseServerHost } from '../../core/hosts.ts';
 
 /** Longer than the longest lease: two minutes of `cloud.timeoutMs`, and its margin. */
 const IN_FLIGHT_WAIT_MS = 150_000;
@@ -20,7 +20,10 @@ export const write: Step<ServerOptions> = {
   name: 'write',
   options: z.strictObject({
     'server-key': z.string().min(1).default('keep'),
-    'server-host': z.string().refine(isServerHost, 'a domain of at most 63 characters, or an IPv4 address').optional(),
+    'server-host': z
+      .string()
+      .refine(host => parseServerHost(host) !== null, 'a domain of at most 63 characters, or an IPv4 address')
+      .optional(),
     'server-port': z.int().min(1).max(65534).optional(),
   }),
   deadlineMs: 240_000,
