@@ -186,6 +186,17 @@ describe('run over a rack in a process of its own, with a cloud in another', () 
     }
   });
 
+  test('a reader that goes away (| head) cuts nothing, and the exit code is the run’s own', async () => {
+    await using bench = new Bench();
+    bench.file('rack.csv', csvOf(Array.from({ length: 4 }, (_, n) => ({ deviceId: `${n}`.repeat(24) }))));
+    const child = bench.start(['run', 'rack.csv', '--sim', '4', '--concurrency', '1', '--offline', '--json']);
+    await firstLine(child.stdout);
+    child.stdout?.destroy();
+    expect(await exit(child)).toBe(4);
+    const status = JSON.parse((await bench.run(['status', '--json'])).stdout) as { totals: unknown };
+    expect(status.totals).toMatchObject({ rows: 4, pass: 4 });
+  });
+
   test('Ctrl-C ends with 130, and the record says so', async () => {
     await using bench = new Bench();
     const rack = await bench.serve(['rack', '--listen', '127.0.0.1:0', '--count', '1', '--write-ms', '0']);
