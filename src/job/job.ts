@@ -81,6 +81,8 @@ export function parseJob(text: string, file: string, server: ServerSettings): Jo
   if (name === null || !/^[a-z0-9][a-z0-9-]{0,62}$/.test(name)) {
     say(fields.get('name') ?? root, 'name: lower-case letters, digits and dashes');
   }
+  const description = fields.get('description');
+  if (description && scalarText(description) === null) say(description, 'description: a text');
   const list = fields.get('steps');
   const steps: Job['steps'][number][] = [];
   const at: (Node | null)[] = [];
@@ -106,7 +108,7 @@ export function parseJob(text: string, file: string, server: ServerSettings): Jo
     );
     return refuse();
   }
-  return { name: name ?? '', description: scalarText(fields.get('description')) ?? '', steps, plan };
+  return { name: name ?? '', description: scalarText(description) ?? '', steps, plan };
 }
 
 type Say = (node: Node | null | undefined, message: string) => void;
@@ -131,7 +133,7 @@ function readStep(item: Node, say: Say): Job['steps'][number] | null {
     return null;
   }
   const raw: unknown = isMap(optionsNode) ? optionsNode.toJSON() : {};
-  if (optionsNode !== null && !isMap(optionsNode) && scalarText(optionsNode) !== null) {
+  if (optionsNode !== null && !isMap(optionsNode) && !(isScalar(optionsNode) && optionsNode.value === null)) {
     say(optionsNode, `the options of \`${stepName}\` are a map`);
     return null;
   }

@@ -42,7 +42,7 @@ export function openDatabase({ path, create, migrationsDir }: OpenDatabase): Db 
 }
 
 function makeFile(path: string, create: boolean): void {
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = existsSync(path) ? statSync(path) : undefined; // one that can't be looked at fails below
   if (stat && !stat.isFile()) throw new Fault('DB_UNREADABLE', `${path} is not a file`);
   if (!stat && !create) {
     throw new Fault('DB_UNREADABLE', `there is no database at ${path}`, {

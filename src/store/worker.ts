@@ -101,7 +101,7 @@ try {
   });
   post({ type: 'ready' });
 } catch (error) {
-  post({ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) });
   for (const release of locks.reverse()) release();
+  post({ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) });
   parentPort?.close();
 }

@@ -36,7 +36,8 @@ export async function readIdentity(path: string): Promise<StationIdentity | null
   try {
     const fd = openSync(path, 'r');
     try {
-      if (fstatSync(fd).mode & 0o077) fchmodSync(fd, 0o600);
+      const stat = fstatSync(fd);
+      if (stat.isFile() && stat.mode & 0o077) fchmodSync(fd, 0o600);
       text = readFileSync(fd, 'utf8');
     } finally {
       closeSync(fd);

@@ -22,6 +22,8 @@ export const write: Step<ServerOptions> = {
     'server-key': z.string().min(1).default('keep'),
     'server-host': z
       .string()
+      .trim()
+      .toLowerCase()
       .refine(host => parseServerHost(host) !== null, 'a domain of at most 63 characters, or an IPv4 address')
       .optional(),
     'server-port': z.int().min(1).max(65534).optional(),

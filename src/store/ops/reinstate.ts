@@ -35,6 +35,11 @@ export function reinstate(
     at,
     deviceId,
   );
+  db.run(
+    `UPDATE sends SET state = 'superseded', updated_at = ? WHERE device_id = ? AND state IN ('held', 'pending')`,
+    at,
+    deviceId,
+  );
   if (!known && resend) return insertRestored(db, deviceId, resend, key.insteadOfKeyId, at);
   if (!known) return { sendId: null };
   db.change(`UPDATE keys SET state = 'active', deactivated_at = NULL WHERE id = ?`, known.key_id);

@@ -1,0 +1,42 @@
+import { asFault, openDatabase } from '#src/store/database.ts';
+import type { Db } from '#src/store/db.ts';
+import {
+  OPERATIONS,
+  OUTSIDE_TRANSACTION,
+  type OperationInput,
+  type OperationName,
+  type OperationOutput,
+} from '#src/store/operations.ts';
+import type { Store } from '#src/store/store.ts';
+
+const MIGRATIONS = new URL('../../migrations', import.meta.url).pathname;
+
+export type AnyStore = Pick<Store, 'call' | 'close'>;
+
+/** The operations of the store over a real database, without its thread and without waiting for the disk. */
+export class DirectStore implements AnyStore {
+  readonly #db: Db;
+  readonly #path: string;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#db = openDatabase({ path, create: true, migrationsDir: MIGRATIONS });
+    this.#db.raw.pragma('synchronous = OFF');
+  }
+
+  async call<N extends OperationName>(name: N, input: OperationInput<N>): Promise<OperationOutput<N>> {
+    await Promise.resolve();
+    const operation = OPERATIONS[name] as (db: Db, input: unknown) => OperationOutput<N>;
+    try {
+      if (OUTSIDE_TRANSACTION.includes(name)) return operation(this.#db, input);
+      return this.#db.raw.transaction(() => operation(this.#db, input)).immediate();
+    } catch (error) {
+      throw asFault(error, this.#path);
+    }
+  }
+
+  close(): Promise<void> {
+    this.#db.raw.close();
+    return Promise.resolve();
+  }
+}

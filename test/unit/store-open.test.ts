@@ -1,0 +1,204 @@
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openDatabase } from '#src/store/database.ts';
+import { Store } from '#src/store/store.ts';
+import { Child } from '../support/children.ts';
+import { faultOf, RecordBench } from '../support/record-bench.ts';
+import { modeOf, tempFolder } from '../support/temp-folder.ts';
+
+const MIGRATIONS = new URL('../../migrations', import.meta.url).pathname;
+
+let folder: ReturnType<typeof tempFolder>;
+beforeEach(() => {
+  folder = tempFolder();
+});
+afterEach(() => folder[Symbol.dispose]());
+
+function open(path: string, create = true): Promise<Store> {
+  return Store.open({ path, create });
+}
+
+async function refusal(path: string, create = true): Promise<string> {
+  const { code, message } = await faultOf(open(path, create).then(store => store.close()));
+  return `${code}: ${message.replaceAll(folder.path, '…')}`;
+}
+
+describe('a database', () => {
+  test('is made from nothing, with the whole schema, and opened again as it is', async () => {
+    const path = folder.file('a.db');
+    await (await open(path)).close();
+    const db = new Database(path);
+    expect(db.pragma('user_version', { simple: true })).toBe(1);
+    expect(db.pragma('application_id', { simple: true })).toBe(Buffer.from('PFLT').readUInt32BE());
+    const tables = db
+      .prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'`)
+      .pluck();
+    expect(tables.all().sort()).toEqual(
+      ['attempts', 'backups', 'devices', 'keys', 'rows', 'runs', 'sends', 'station', 'steps', 'writes'].sort(),
+    );
+    const station = db.prepare('SELECT * FROM station').all();
+    expect(station).toHaveLength(1);
+    await (await open(path, false)).close();
+    expect(db.prepare('SELECT * FROM station').all()).toEqual(station);
+    db.close();
+  });
+
+  test('is made in an empty file too', async () => {
+    writeFileSync(folder.file('a.db'), '');
+    await using store = await open(folder.file('a.db'), false);
+    expect(await store.call('pendingSends', null)).toBe(0);
+  });
+
+  test('is written with WAL, waits for the disk, and holds its foreign keys', async () => {
+    const { raw } = openDatabase({ path: folder.file('a.db'), create: true, migrationsDir: MIGRATIONS });
+    const said = ['journal_mode', 'synchronous', 'foreign_keys', 'trusted_schema'].map(name =>
+      raw.pragma(name, { simple: true }),
+    );
+    raw.close();
+    expect(said).toEqual(['wal', 2, 1, 0]);
+    await using record = await RecordBench.openInThread();
+    const device = await record.device();
+    expect((await faultOf(device.attempt(99))).message).toBe(
+      "the record can't be written: FOREIGN KEY constraint failed (SQLITE_CONSTRAINT_FOREIGNKEY)",
+    );
+  });
+
+  test.each(['new', 'there already, for all to read'])('is 0600, and so are the files beside it (%s)', async how => {
+    const path = folder.file('a.db');
+    if (how !== 'new') {
+      await (await open(path)).close();
+      chmodSync(path, 0o666);
+    }
+    const before = process.umask(0);
+    try {
+      await using store = await open(path);
+      await store.call('bindRecipient', 'age1x');
+      expect([path, `${path}-wal`, `${path}-shm`].map(modeOf)).toEqual(['600', '600', '600']);
+    } finally {
+      process.umask(before);
+    }
+  });
+
+  test('that grows by a migration keeps what is in it, and is then too new for the program before', async () => {
+    const path = folder.file('a.db');
+    await using record = await RecordBench.openInThread();
+    const device = await record.device();
+    await device.accepted('k');
+    await record.store.call('backupTo', path);
+    const grown = folder.file('migrations');
+    mkdirSync(grown);
+    copyFileSync(join(MIGRATIONS, '0001_first.sql'), join(grown, '0001_first.sql'));
+    writeFileSync(join(grown, '0002_more.sql'), 'CREATE TABLE more (x INTEGER) STRICT; INSERT INTO more VALUES (1);');
+    for (let again = 0; again < 2; again += 1) {
+      const db = openDatabase({ path, create: false, migrationsDir: grown });
+      expect(db.all('SELECT x FROM more')).toEqual([{ x: 1 }]);
+      expect(db.all('SELECT fingerprint FROM keys')).toEqual([{ fingerprint: 'k' }]);
+      db.raw.close();
+    }
+    expect(await refusal(path)).toBe('DB_NEWER: …/a.db has schema 2, and this program knows 1 at most');
+  });
+
+  test('whose migration fails half way is as it was before it', async () => {
+    const path = folder.file('a.db');
+    await (await open(path)).close();
+    const broken = folder.file('migrations');
+    mkdirSync(broken);
+    copyFileSync(join(MIGRATIONS, '0001_first.sql'), join(broken, '0001_first.sql'));
+    writeFileSync(
+      join(broken, '0002_more.sql'),
+      'CREATE TABLE more (x INTEGER) STRICT; INSERT INTO nowhere VALUES (1);',
+    );
+    expect(() => openDatabase({ path, create: false, migrationsDir: broken })).toThrow(/no such table: nowhere/);
+    await using store = await open(path);
+    expect(await store.call('checkRecord', undefined)).toEqual([]);
+  });
+});
+
+describe('what is no database of ours is refused, and stays as it was', () => {
+  test('a database of another program', async () => {
+    const path = folder.file('a.db');
+    const other = new Database(path);
+    other.exec('CREATE TABLE mine (x)');
+    other.close();
+    const before = readFileSync(path);
+    expect(await refusal(path)).toBe('DB_FOREIGN: …/a.db is a database of another program');
+    expect(readFileSync(path).equals(before)).toBe(true);
+  });
+
+  test('a file that is no database', async () => {
+    const path = folder.file('a.db');
+    for (const content of ['hello\n', 'device_id,name\n'.repeat(1000)]) {
+      writeFileSync(path, content);
+      expect(await refusal(path)).toBe('DB_FOREIGN: …/a.db is no SQLite database');
+      expect(readFileSync(path, 'utf8')).toBe(content);
+    }
+  });
+
+  test('a folder, and a path through a file or in a circle', async () => {
+    expect(await refusal(folder.path)).toBe('DB_UNREADABLE: … is not a file');
+    writeFileSync(folder.file('file'), '');
+    symlinkSync(folder.file('loop'), folder.file('loop'));
+    expect(await refusal(folder.file('file/a.db'))).toBe(
+      "DB_UNREADABLE: the database …/file/a.db can't be opened (ENOTDIR)",
+    );
+    expect(await refusal(folder.file('loop/a.db'))).toBe(
+      "DB_UNREADABLE: the database …/loop/a.db can't be opened (ELOOP)",
+    );
+    expect(await refusal(folder.file('nowhere/a.db'))).toBe(
+      "DB_UNREADABLE: the database …/nowhere/a.db can't be opened (ENOENT)",
+    );
+  });
+
+  test('a file that is not there, for a command that only reads', async () => {
+    expect(await refusal(folder.file('a.db'), false)).toBe('DB_UNREADABLE: there is no database at …/a.db');
+  });
+
+  test('a file, or a folder, that this user may not open', async context => {
+    const path = folder.file('a.db');
+    await (await open(path)).close();
+    const script = `const { openDatabase } = await import(dist + 'store/database.js');
+      try { openDatabase({ path: argv[0], create: true, migrationsDir: argv[1] }); console.log('opened'); }
+      catch (error) { console.log(error.code + ': ' + error.message); }`;
+    const nobody = process.getuid?.() === 0 ? { uid: 65534 } : {};
+    const said: (string | undefined)[] = [];
+    for (const [folderMode, fileMode] of [
+      [0o755, 0o000],
+      [0o000, 0o600],
+    ] as const) {
+      chmodSync(path, fileMode);
+      chmodSync(folder.path, folderMode);
+      await using child = new Child(script, [path, MIGRATIONS], nobody);
+      said.push((await child.ended())[0]);
+      chmodSync(folder.path, 0o700);
+      if (child.errors.includes('EACCES')) context.skip('the other user can not read the program itself');
+    }
+    expect(said).toEqual(Array(2).fill(`DB_UNREADABLE: the database ${path} can't be opened (EACCES)`));
+  });
+});
+
+describe('a store that is closed', () => {
+  test('has done first what was asked before, and answers no more', async () => {
+    const store = await open(folder.file('a.db'));
+    const asked = store.call('bindRecipient', 'age1x');
+    const closed = store.close();
+    await asked;
+    await closed;
+    expect(await faultOf(store.call('pendingSends', null))).toMatchObject({
+      code: 'DB_FAILED',
+      message: 'the database is closed',
+    });
+    await store.close();
+  });
+
+  test('refuses what is asked after it was told to close, and leaves no WAL behind', async () => {
+    const path = folder.file('a.db');
+    const store = await open(path);
+    const closed = store.close();
+    const late = faultOf(store.call('pendingSends', null));
+    expect((await late).code).toBe('DB_FAILED');
+    await closed;
+    expect(() => readFileSync(`${path}-wal`)).toThrow('ENOENT');
+  });
+});

@@ -1,0 +1,64 @@
+import Database from 'better-sqlite3';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { RecordBench } from '../support/record-bench.ts';
+
+describe('what the schema itself refuses, whoever asks', () => {
+  let record: RecordBench;
+  let db: Database.Database;
+  beforeAll(async () => {
+    record = RecordBench.open();
+    await (await record.device()).leftToOutbox('k');
+    db = new Database(record.path);
+    db.pragma('foreign_keys = ON');
+  });
+  afterAll(async () => {
+    db.close();
+    await record[Symbol.asyncDispose]();
+  });
+
+  test.each([
+    [`UPDATE backups SET sealed = x'00'`, 'a backup never changes'],
+    [`UPDATE backups SET fingerprint = 'x'`, 'a backup never changes'],
+    ['DELETE FROM backups', 'a backup never goes'],
+    ['DELETE FROM keys', 'a key never goes'],
+    [`UPDATE keys SET device_id = '${'1'.repeat(24)}'`, 'a key never changes'],
+    ['UPDATE keys SET generation = 2', 'a key never changes'],
+    [`UPDATE keys SET fingerprint = 'x'`, 'a key never changes'],
+    [`UPDATE keys SET public_pem = 'x'`, 'a key never changes'],
+    ['DELETE FROM attempts', 'an attempt never goes'],
+    ['DELETE FROM sends', 'a send never goes'],
+    ['DELETE FROM writes', 'a write never goes'],
+    [`INSERT INTO backups SELECT NULL, 'nobody', attempt_id, 1, '', 1, '', NULL, x'00' FROM backups`, 'FOREIGN KEY'],
+    [`UPDATE writes SET phase = 'finished'`, 'CHECK constraint failed'],
+    ['UPDATE writes SET length = 4097', 'CHECK constraint failed'],
+    ['UPDATE writes SET length = 0', 'CHECK constraint failed'],
+    [`UPDATE sends SET state = 'sent'`, 'CHECK constraint failed'],
+    [`UPDATE keys SET state = 'current'`, 'CHECK constraint failed'],
+    ['INSERT INTO station SELECT 2, station_id, NULL, 1 FROM station', 'CHECK constraint failed'],
+    [`UPDATE sends SET next_at = 'soon'`, 'cannot store TEXT value in INTEGER column'],
+  ])('%s', (sql, why) => {
+    expect(() => db.exec(sql)).toThrow(why);
+  });
+});
+
+test('of one device there is one open write, one active key, one pending send, and each generation once', async () => {
+  await using record = RecordBench.open();
+  await (await record.device()).leftToOutbox('k');
+  const db = new Database(record.path);
+  const copy = (table: string, changed: Record<string, unknown>): void => {
+    const row = { ...(db.prepare(`SELECT * FROM ${table}`).get() as Record<string, unknown>), id: null, ...changed };
+    const names = Object.keys(row);
+    db.prepare(`INSERT INTO ${table} (${names.join()}) VALUES (${names.map(() => '?').join()})`).run(
+      Object.values(row),
+    );
+  };
+  copy('keys', { generation: 2, state: 'deactivated' });
+  copy('sends', { key_id: 2, state: 'superseded' });
+  expect(() => db.exec(`UPDATE keys SET state = 'active'`)).toThrow('UNIQUE constraint failed: keys.device_id');
+  expect(() => db.exec(`UPDATE sends SET state = 'pending'`)).toThrow('UNIQUE constraint failed: sends.device_id');
+  copy('writes', { phase: 'prepared' });
+  expect(() => copy('writes', { phase: 'refused' })).toThrow('UNIQUE constraint failed: writes.device_id');
+  const twice = 'UNIQUE constraint failed: keys.device_id, keys.generation';
+  expect(() => copy('keys', { state: 'deactivated' })).toThrow(twice);
+  db.close();
+});
