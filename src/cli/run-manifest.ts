@@ -100,6 +100,7 @@ async function provision(p: Provision): Promise<number> {
       manifest: manifest.path,
       manifestSha256: manifest.sha256,
       rows: rows.map(({ extra, ...row }) => ({ ...row, extra: { ...extra } })),
+      partly: args.only !== undefined,
       again: args.again === true,
       retryFailed: args['retry-failed'] === true,
       at: systemClock.now(),

@@ -166,10 +166,13 @@ export class DfuDevice {
         TRANSFER_TIMEOUT_MS,
       );
       if (out.status === 'stall') throw this.#fault('LEAVE_FAILED', 'the device refuses to leave DFU mode');
-      const status = await this.#statusOrStall(TRANSFER_TIMEOUT_MS);
+      // A stall may be that of a write which an earlier host gave up on; a second one means that nothing has happened.
+      const status =
+        (await this.#statusOrStall(TRANSFER_TIMEOUT_MS)) ?? (await this.#statusOrStall(TRANSFER_TIMEOUT_MS));
       const leaving: readonly number[] = [STATE.DNLOAD_IDLE, STATE.MANIFEST_SYNC, STATE.MANIFEST, STATE.WAIT_RESET];
-      if (status && !leaving.includes(status.state)) {
-        throw this.#fault('LEAVE_FAILED', `the device stays in ${stateName(status.state)}`);
+      if (!status || !leaving.includes(status.state)) {
+        const where = status ? `stays in ${stateName(status.state)}` : 'refuses GETSTATUS while it should leave';
+        throw this.#fault('LEAVE_FAILED', `the device ${where}`);
       }
     } catch (error) {
       if (isGone(error)) return; // it has left by design

@@ -119,7 +119,7 @@ export class RecordBench implements AsyncDisposable {
   }
 
   async device(n = 1): Promise<RecordedDevice> {
-    this.#runId ??= (await this.openRun([])).runId;
+    this.#runId ??= (await this.openRun([], { partly: true })).runId;
     return new RecordedDevice(this, deviceIdOf(n), this.#runId);
   }
 

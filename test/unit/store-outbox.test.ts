@@ -1,3 +1,4 @@
+import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { RecordBench } from '../support/record-bench.ts';
 import type { RecordedDevice } from '../support/recorded-device.ts';
@@ -111,6 +112,15 @@ describe('none of the sends of a device goes', () => {
     const next = phase === 'writing' ? await device.writing('b', 'a') : await device.refused('b', 'a');
     if (phase === 'rolling-back') await record.store.call('markRollingBack', { writeId: next.writeId, at: record.at });
     for (const each of [sendId, next.sendId]) expect(await device.lease(each)).toBeNull();
+    expect(await record.due(LATER, { ignoreDue: true })).toEqual([]);
+  });
+
+  test.each(['writing', 'refused', 'rolling-back'])('while it is `%s`, though one were pending', async phase => {
+    const { sendId } = await device.verified('a');
+    const db = new Database(record.path);
+    db.prepare('UPDATE writes SET phase = ?').run(phase);
+    db.close();
+    expect(await device.lease(sendId)).toBeNull();
     expect(await record.due(LATER, { ignoreDue: true })).toEqual([]);
   });
 

@@ -22,8 +22,8 @@ describe("the station's identity file", () => {
     const made = await makeIdentity(path);
     expect(made.identity).toMatch(/^AGE-SECRET-KEY-1[0-9A-Z]{58}$/);
     expect(made.recipient).toMatch(/^age1[0-9a-z]{58}$/);
-    expect(await readIdentity(path)).toEqual(made);
     expect(modeOf(path)).toBe('600');
+    expect(await readIdentity(path)).toEqual(made);
     expect(readdirSync(folder.path)).toEqual(['a.identity']);
     expect(readFileSync(path, 'utf8')).toContain(`# public key: ${made.recipient}\n`);
   });

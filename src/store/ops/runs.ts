@@ -20,6 +20,8 @@ export interface OpenRun {
   readonly manifest: string;
   readonly manifestSha256: string;
   readonly rows: readonly RunRow[];
+  /** Only some of the manifest's rows (--only): those that are missing here are left for later. */
+  readonly partly?: boolean;
   readonly again: boolean;
   readonly retryFailed: boolean;
   readonly at: number;
@@ -92,6 +94,7 @@ export function openRun(db: Db, run: OpenRun): OpenedRun {
       run.at,
     ).id;
   }
+  if (unfinished && !run.partly) skipVanishedRows(db, runId, run);
   // One run at a time holds the station, so a lease that a run left behind belongs to a dead process.
   db.run(
     `UPDATE sends SET lease_owner = NULL, lease_until = NULL, unknowns = unknowns + 1
@@ -100,6 +103,18 @@ export function openRun(db: Db, run: OpenRun): OpenedRun {
   const isAgain = unfinished ? unfinished.again === 1 : run.again;
   const rows = run.rows.map(row => standing(db, run, runId, isAgain, row, latest.get(row.deviceId)));
   return { runId, resumed: unfinished !== undefined, rows };
+}
+
+/** Rows that the manifest has lost since: nobody waits for them any more. */
+function skipVanishedRows(db: Db, runId: number, run: OpenRun): void {
+  db.run(
+    `UPDATE rows SET outcome = 'skipped', message = 'no longer in the manifest', settled_at = ?
+      WHERE run_id = ? AND (outcome IS NULL OR outcome = 'aborted')
+        AND device_id NOT IN (SELECT value FROM json_each(?))`,
+    run.at,
+    runId,
+    JSON.stringify(run.rows.map(row => row.deviceId)),
+  );
 }
 
 function standing(
