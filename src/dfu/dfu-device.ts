@@ -43,7 +43,6 @@ export class DfuDevice {
   static async open(port: UsbPort, clock: Clock, signal?: AbortSignal): Promise<DfuDevice> {
     await openPatiently(port, clock, signal);
     try {
-      await port.claimInterface(0);
       const descriptors = await readDescriptors(port);
       if (descriptors.vendorId !== port.vendorId || descriptors.productId !== port.productId) {
         throw new Fault('IDENTITY_CHANGED', 'the device at this path is another one by now', {
@@ -244,8 +243,10 @@ async function openPatiently(port: UsbPort, clock: Clock, signal?: AbortSignal):
   for (;;) {
     try {
       await port.open();
+      await port.claimInterface(0); // where a kernel says "busy", it says so here
       return;
     } catch (error) {
+      await port.close();
       if (!isWorthRetryNow(error) || clock.monotonicMs() >= until || signal?.aborted) throw error;
       await clock.sleep(OPEN_RETRY_EVERY_MS, signal);
     }

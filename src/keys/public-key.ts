@@ -44,10 +44,11 @@ export function parseServerKey(file: Uint8Array, name: string): Buffer {
     type: 'spki',
   });
   if (asymmetricKeyType !== 'rsa' || details?.modulusLength !== 2048 || details.publicExponent !== 65537n) {
-    const bits = details?.modulusLength ? `-${details.modulusLength}` : '';
+    const bits = details?.modulusLength === undefined ? '' : `-${details.modulusLength}`;
+    const exponent = details?.publicExponent === undefined ? '' : ` with e = ${details.publicExponent.toString()}`;
     throw new Fault(
       'SERVER_KEY_INVALID',
-      `${name}: a key of type ${asymmetricKeyType ?? 'unknown'}${bits}, not RSA-2048 with e = 65537`,
+      `${name}: a key of type ${asymmetricKeyType ?? 'unknown'}${bits}${exponent}, not RSA-2048 with e = 65537`,
     );
   }
   if (spki.length !== SERVER_KEY_BYTES) {

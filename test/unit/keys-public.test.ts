@@ -81,8 +81,8 @@ describe("a server's public key", () => {
     const refusals = [small, ...[e3, ec, ed].map(key => key.export({ format: 'der', type: 'spki' }))].map(refusal);
     expect(refusals).toMatchInlineSnapshot(`
       [
-        "server.pem: a key of type rsa-1024, not RSA-2048 with e = 65537",
-        "server.pem: a key of type rsa-2048, not RSA-2048 with e = 65537",
+        "server.pem: a key of type rsa-1024 with e = 65537, not RSA-2048 with e = 65537",
+        "server.pem: a key of type rsa-2048 with e = 3, not RSA-2048 with e = 65537",
         "server.pem: a key of type ec, not RSA-2048 with e = 65537",
         "server.pem: a key of type ed25519, not RSA-2048 with e = 65537",
       ]

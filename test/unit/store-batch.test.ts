@@ -103,7 +103,7 @@ describe('what was promised', () => {
   test('is on disk, all of it, after the process was killed in the midst of its work', async () => {
     using folder = tempFolder();
     const path = folder.file('fleet.db');
-    const child = new Child(PROMISING, [path]);
+    await using child = new Child(PROMISING, [path]);
     await child.printed(60);
     await child.kill();
     const promised = child.lines;

@@ -26,7 +26,7 @@ describe('the lock of a station', () => {
 
   test('is free at once after its holder was killed', async () => {
     const path = folder.file('station.lock');
-    const child = new Child(
+    await using child = new Child(
       `const { takeLock } = await import(dist + 'store/station-lock.js'); takeLock(argv[0]); console.log('held');
        setInterval(() => undefined, 1e6);`,
       [path],

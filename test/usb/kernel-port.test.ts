@@ -1,0 +1,118 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { UsbPort } from '#src/usb/port.ts';
+import { usbPortContract } from '../contract/usb-port.contract.ts';
+import { KernelBench, udevSettled } from './kernel-bench.ts';
+import { NoisyCable } from './noisy-cable.ts';
+import { kernelDevices, pathOf, plugIn } from './vhci.ts';
+
+const GET_STATUS = { requestType: 'class', recipient: 'interface', request: 3, value: 0, index: 0 } as const;
+
+usbPortContract('the bus of a real Linux kernel', () => KernelBench.make());
+
+describe('this machine’s bus', () => {
+  let bench: KernelBench;
+  let ports: UsbPort[];
+  beforeEach(async () => {
+    bench = await KernelBench.make();
+    ports = await bench.bus.list();
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  test('says of each device what the kernel says: path, hub, number, release and serial', async () => {
+    const found = ports.map(({ path, hub, instance, release, serialNumber }) => ({
+      path,
+      hub,
+      instance,
+      release,
+      serialNumber,
+    }));
+    const expected = (await kernelDevices()).map(({ path, number, release, serial }) => ({
+      path,
+      hub: `usb${path.split('-')[0]!}`,
+      instance: String(number),
+      release,
+      serialNumber: serial,
+    }));
+    expect(found).toEqual(expected);
+    expect(found.map(({ path }) => path)).toEqual(await Promise.all([0, 1].map(hub => pathOf({ hub, port: 0 }))));
+  });
+
+  test('says USB_ACCESS to a user who may not open the device', async () => {
+    const [port] = ports;
+    await asNobody(async () => {
+      await expect(port!.open()).rejects.toMatchObject({ code: 'USB_ACCESS', facts: { path: port!.path } });
+    });
+    await port!.open();
+    await port!.close();
+  });
+
+  test('keeps a claim that is asked for twice, and says USB_BUSY to whoever else asks', async () => {
+    const [port] = ports;
+    await port!.open();
+    await port!.claimInterface(0);
+    await port!.claimInterface(0);
+    const [other] = await bench.otherBus.list();
+    await expect(other!.open()).rejects.toMatchObject({ code: 'USB_BUSY' });
+    await other!.close();
+    expect(await port!.controlTransferIn(GET_STATUS, 6, 5000)).toMatchObject({ status: 'ok' });
+    await port!.close();
+  });
+
+  test('tells noise on a cable that is being pulled, which is USB_GONE, from noise of a device that stays', async () => {
+    const place = { hub: 2, port: 0 };
+    const added = await bench.rack.add();
+    const cable = await NoisyCable.before(bench.server);
+    try {
+      await plugIn(cable, [{ busId: added.busId, place }]);
+      await udevSettled();
+      const path = await pathOf(place);
+      const port = (await bench.bus.list()).find(each => each.path === path)!;
+      await port.open();
+      await port.claimInterface(0);
+      cable.becomeNoisy();
+      await expect(port.controlTransferIn(GET_STATUS, 6, 5000)).rejects.toMatchObject({ code: 'USB_IO' });
+      cable.becomeNoisy(() => setTimeout(() => cable.pull(), 100));
+      await expect(port.controlTransferIn(GET_STATUS, 6, 5000)).rejects.toMatchObject({ code: 'USB_GONE' });
+      await port.close();
+    } finally {
+      await cable.close();
+    }
+  });
+
+  test('lets the process end by itself once it is closed', async () => {
+    const code = `
+      import { localBus } from '#src/usb/webusb.ts';
+      const bus = localBus();
+      bus.onChange(() => undefined);
+      const ports = await bus.list();
+      const port = ports.find(each => each.vendorId === 0x2b04);
+      await port.open();
+      await port.claimInterface(0);
+      await port.close();
+      await bus.close();
+      console.log(ports.length);`;
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', code], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      timeout: 45_000,
+    });
+    expect(await once(child, 'exit')).toEqual([0, null]);
+  });
+});
+
+async function asNobody(act: () => Promise<void>): Promise<void> {
+  const [user, group, groups] = [process.geteuid!(), process.getegid!(), process.getgroups!()];
+  process.setgroups!([]);
+  process.setegid!('nogroup');
+  process.seteuid!('nobody');
+  try {
+    await act();
+  } finally {
+    process.seteuid!(user);
+    process.setegid!(group);
+    process.setgroups!(groups);
+  }
+}
