@@ -9,7 +9,7 @@ import { PARTICLE_VENDOR_ID, recognize } from '../photon/identity.ts';
 import { databaseExists } from '../store/database.ts';
 import { Store } from '../store/store.ts';
 import { hasUsb, localBus } from '../usb/webusb.ts';
-import { identityFileOf } from '../vault/identity-file.ts';
+import { identityFileOf, readIdentity } from '../vault/identity-file.ts';
 import type { CommandContext } from './command.ts';
 
 /** One finding. `note`: worth knowing; `bad`: has to be mended before the station can work. */
@@ -37,7 +37,7 @@ export async function examine(config: Config, context: CommandContext): Promise<
     nodeCheck(),
     clockCheck(),
     await databaseCheck(config),
-    identityCheck(config),
+    await identityCheck(config),
     await usbCheck(),
     await cloudCheck(config, context),
   ];
@@ -93,7 +93,7 @@ async function databaseCheck(config: Config): Promise<Check> {
   }
 }
 
-function identityCheck(config: Config): Check {
+async function identityCheck(config: Config): Promise<Check> {
   const path = config.values.vault.identityFile ?? identityFileOf(config.values.db);
   const name = 'vault identity';
   const stat = statSync(path, { throwIfNoEntry: false });
@@ -110,12 +110,34 @@ function identityCheck(config: Config): Check {
   if (stat.mode & 0o077) {
     return { name, state: 'bad', found: `${path} can be read by others`, cure: `chmod 600 ${path}` };
   }
+  try {
+    const identity = await readIdentity(path);
+    const sealedTo = await recipientOf(config);
+    if (sealedTo !== null && identity?.recipient !== sealedTo) {
+      const found = `${path} is not the identity that the database was sealed to`;
+      return { name, state: 'bad', found, cure: `put back the identity of ${sealedTo}` };
+    }
+  } catch (error) {
+    const fault = toFault(error);
+    return { name, state: 'bad', found: fault.message, cure: fault.hint };
+  }
   return {
     name,
     state: 'ok',
     found: path,
     cure: 'keep a copy of this file in a safe place: it opens every backup and key',
   };
+}
+
+/** Of what is sealed in the database; null where nothing is, or it can't be read, which its own check says. */
+async function recipientOf(config: Config): Promise<string | null> {
+  if (!databaseExists(config.values.db)) return null;
+  try {
+    await using store = await Store.open({ path: config.values.db, create: false });
+    return (await store.call('stationId', undefined)).recipient;
+  } catch {
+    return null;
+  }
 }
 
 async function usbCheck(): Promise<Check> {

@@ -77,14 +77,18 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 function usageMessage(message: string): string {
-  return message.split('\n')[0] ?? 'the arguments make no sense';
+  const lines = message.split('\n').map(line => line.trim());
+  return lines.filter(line => line !== '').join(' ') || 'the arguments make no sense';
 }
+
+const TERMINAL_LINES = 200;
 
 /** A manifest's problems, one by one. */
 async function problemsOf(fault: Fault): Promise<readonly string[]> {
   if (fault.code !== 'MANIFEST_INVALID') return [];
   const { formatProblems, ManifestFault } = await import('../manifest/problems.ts');
-  return fault instanceof ManifestFault ? formatProblems(fault) : [];
+  // All of them, unless they would run through a terminal for minutes.
+  return fault instanceof ManifestFault ? formatProblems(fault, process.stderr.isTTY ? TERMINAL_LINES : Infinity) : [];
 }
 
 function readVersion(): string {

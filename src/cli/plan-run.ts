@@ -3,11 +3,12 @@ import { systemClock } from '../core/clock.ts';
 import { toFault } from '../core/errors.ts';
 import { comparePaths } from '../core/usb-path.ts';
 import { indexRows, matchRow } from '../fleet/match-row.ts';
+import { DeviceQueues } from '../fleet/queues.ts';
 import type { Job } from '../job/job.ts';
 import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
 import { table } from '../report/table.ts';
 import type { Output } from '../report/terminal.ts';
-import { bootloaderOf, identifyPort, isCandidate } from '../session/identify-port.ts';
+import { identifyPort, isCandidate } from '../session/identify-port.ts';
 import { databaseExists } from '../store/database.ts';
 import type { RowPlan } from '../store/ops/runs.ts';
 import { Store } from '../store/store.ts';
@@ -31,13 +32,16 @@ interface Planned {
   readonly why: string;
 }
 
-/** `run --plan`: for each row and each device on the bus what would be done. Nothing is written anywhere. */
+/** `run --plan`: for each row and each device on the bus what would be done. Nothing is written anywhere; where the USB serial tells no ID, it is read from the device, as `devices` does. */
 export async function planRun(plan: PlanInput): Promise<number> {
-  const { job, manifest, rows, buses, args, out } = plan;
+  const { job, manifest, rows, buses, config, args, out } = plan;
   const ports = (await Promise.all(buses.map(bus => bus.list()))).flat().filter(isCandidate);
   const index = indexRows(rows);
   const before = await standings(plan);
-  const devices = await Promise.all(ports.map(port => planDevice(port, index, before)));
+  const queues = new DeviceQueues(config.values);
+  const known = new Set(manifest.rows.map(row => row.deviceId));
+  const planOf = (port: UsbPort): Promise<Planned> => planDevice(port, index, before, known);
+  const devices = await Promise.all(ports.map(port => queues.run(port.hub, () => planOf(port))));
   devices.sort((a, b) => comparePaths(a.path ?? '', b.path ?? ''));
   const planned = rows.map((row): Planned => {
     const standing = before.get(row.deviceId);
@@ -70,10 +74,11 @@ async function planDevice(
   port: UsbPort,
   index: ReturnType<typeof indexRows>,
   before: ReadonlyMap<string, RowPlan>,
+  known: ReadonlySet<string>,
 ): Promise<Planned> {
   const { path } = port;
   try {
-    const evidence = await identifyPort(port, systemClock, { readDct: false });
+    const evidence = await identifyPort(port, systemClock);
     const match = matchRow(path, evidence, index);
     switch (match.kind) {
       case 'row': {
@@ -92,19 +97,15 @@ async function planDevice(
           why: `${match.fault.code}: ${match.fault.message}`,
         };
       case 'stranger':
-        if (match.deviceId === null && bootloaderOf(port) === 'old') {
-          return {
-            deviceId: null,
-            path,
-            action: 'wait',
-            why: 'old bootloader: its ID is read from the DCT when the run begins',
-          };
-        }
         return {
           deviceId: match.deviceId,
           path,
           action: 'leave alone',
-          why: match.fault ? `${match.fault.code}: ${match.fault.message}` : 'not in the manifest',
+          why: match.fault
+            ? `${match.fault.code}: ${match.fault.message}`
+            : known.has(match.deviceId ?? '')
+              ? 'not named by --only'
+              : 'not in the manifest',
         };
     }
   } catch (error) {

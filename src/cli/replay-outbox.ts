@@ -2,6 +2,7 @@ import { replayOnce } from '../cloud/replay.ts';
 import { systemClock } from '../core/clock.ts';
 import { parseDeviceId } from '../core/device-id.ts';
 import { Fault } from '../core/errors.ts';
+import { FAULTS } from '../core/fault-codes.ts';
 import { outboxOf } from '../store/ledger.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import type { ReplayArgs } from './commands/replay.ts';
@@ -25,7 +26,10 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
     token,
     url: config.values.cloud.url,
     owner: 'replay',
-    onUnauthorized: reason => out.talk(`the cloud refused the access token: ${reason}`),
+    onUnauthorized: reason => {
+      out.talk(`error: the cloud refused the access token: ${reason} [CLOUD_UNAUTHORIZED]`);
+      out.talk(`hint: ${FAULTS.CLOUD_UNAUTHORIZED.hint}`);
+    },
   });
   const interrupt = onInterrupt(out, 'stopping: sends that are under way finish first');
   const totals = { accepted: 0, pending: 0, refused: 0, superseded: 0 };
@@ -66,7 +70,7 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
         'hint: a refused key is parked, and its device can’t connect: claim the device, then `photon-fleet outbox retry ID`',
       );
     }
-    if (pending > 0)
+    if (pending > 0 && deliverer.unauthorized === null)
       out.talk('hint: `photon-fleet outbox` says why each send waits and until when; --now does not wait');
   }
   if (interrupt.signal.aborted) return EXIT.INTERRUPTED;

@@ -113,6 +113,7 @@ async function provision(p: Provision): Promise<number> {
         manifest: manifest.path,
         rows,
         before: opened.rows,
+        leftOut: leftOut(manifest, rows),
         buses,
         concurrency: config.values.concurrency,
         perHub: config.values.perHub,
@@ -197,6 +198,13 @@ function checkArgs(args: RunArgs): void {
       hint: 'use one of the two',
     });
   }
+}
+
+/** What the manifest has and --only does not name. */
+function leftOut(manifest: Manifest, rows: readonly ManifestRow[]): Set<DeviceId> {
+  const left = new Set(manifest.rows.map(row => row.deviceId));
+  for (const row of rows) left.delete(row.deviceId);
+  return left;
 }
 
 function selectRows(manifest: Manifest, only: string | undefined): readonly ManifestRow[] {

@@ -31,7 +31,9 @@ export async function showStatus(args: StatusArgs & GlobalArgs, context: Command
     return 0;
   }
   context.out.result(`run ${run}: job ${job}, ${manifest}`);
-  context.out.result(`${report.state}, begun ${timestamp(report.startedAt)}\n`);
+  context.out.result(
+    `${report.state === 'interrupted' ? 'not finished' : report.state}, begun ${timestamp(report.startedAt)}\n`,
+  );
   const rows = report.rows.map(row => [
     row.deviceId,
     row.name,

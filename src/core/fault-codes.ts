@@ -188,7 +188,11 @@ export const FAULTS = {
     retry: 'never',
     hint: 'the jobs that come with the program are in its folder jobs/',
   },
-  JOB_NOT_FOUND: { blame: 'operator', retry: 'never', hint: 'name one of the jobs that come with it, or a YAML file' },
+  JOB_NOT_FOUND: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'name one of the jobs that come with it (rekey, backup, server-key), or a YAML file by its path',
+  },
   SERVER_KEY_INVALID: {
     blame: 'operator',
     retry: 'never',

@@ -87,7 +87,7 @@ export class Arrivals {
           path: port.path,
           deviceId: match.deviceId,
           code: match.fault?.code ?? null,
-          message: match.fault ? `${match.fault.message}; left alone` : 'not in the manifest; left alone',
+          message: `${match.fault?.message ?? this.#whyStranger(match.deviceId)}; left alone`,
         });
         return null;
       case 'conflict':
@@ -103,10 +103,15 @@ export class Arrivals {
     }
   }
 
+  #whyStranger(deviceId: DeviceId | null): string {
+    const isLeftOut = deviceId !== null && this.#p.options.leftOut.has(deviceId);
+    return isLeftOut ? 'not named by --only' : 'not in the manifest';
+  }
+
   async #match(port: UsbPort): Promise<Match> {
     const { clock, options } = this.#p;
     try {
-      const evidence = await identifyPort(port, clock, { readDct: true, signal: options.drain });
+      const evidence = await identifyPort(port, clock, options.drain);
       return matchRow(port.path, evidence, this.#index);
     } catch (error) {
       const fault = toFault(error);

@@ -30,6 +30,8 @@ export interface FleetOptions {
   readonly manifest: string;
   readonly rows: readonly ManifestRow[];
   readonly before: readonly RowBefore[];
+  /** Devices of the manifest that are left out on purpose (--only). */
+  readonly leftOut: ReadonlySet<DeviceId>;
   readonly buses: readonly UsbBus[];
   /** Devices at once, of all and on one hub. */
   readonly concurrency: number;

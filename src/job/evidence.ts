@@ -19,18 +19,16 @@ export interface Evidence {
 
 /**
  * Opens a device, asks for its serial and, where that tells nothing, reads the ID in its DCT; nothing is written.
- * @param readDct false: the descriptors only (`--plan` does not even move the device's address pointer)
  */
 export async function gatherEvidence(
   port: Parameters<typeof DfuDevice.open>[0],
   clock: Clock,
-  readDct: boolean,
   signal?: AbortSignal,
 ): Promise<Evidence> {
   await using device = await DfuDevice.open(port, clock, signal);
   const { release, serialNumber } = device.descriptors;
   const serialId = idFromSerial(release, serialNumber);
-  if (serialId !== null || !readDct) return { serialNumber, serialId, dctId: null, dct: 'not-read' };
+  if (serialId !== null) return { serialNumber, serialId, dctId: null, dct: 'not-read' };
   const alternate = dctAlternate(device);
   await device.toIdle();
   // The zero test comes before any comparison: all of it, since a field of zeros alone proves nothing.

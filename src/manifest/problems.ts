@@ -8,7 +8,7 @@ export interface Problem {
   readonly message: string;
 }
 
-const MAX_KEPT = 10_000; // a file that is no CSV at all has a problem a line, and may be as long as the disk
+const MAX_KEPT = 200_000; // a file that is no CSV at all has a problem a line, and may be as long as the disk
 const MAX_PRINTED = 50;
 const MAX_SHOWN_CHARS = 40;
 export const MAX_PATH_CHARS = 4096;
@@ -17,7 +17,7 @@ export const MAX_PATH_CHARS = 4096;
 export class ManifestFault extends Fault {
   /** As the user wrote it. */
   readonly path: string;
-  /** The first 10,000 of them. */
+  /** The first 200,000 of them. */
   readonly problems: readonly Problem[];
   readonly total: number;
 

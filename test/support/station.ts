@@ -151,6 +151,7 @@ export class Station implements AsyncDisposable {
         waitMs: 0,
         limit: null,
         maxFail: null,
+        leftOut: new Set<DeviceId>(),
         drain: new AbortController().signal,
         ...fleet,
         job,

@@ -122,7 +122,7 @@ describe('a fault is given as text', () => {
     const fault = faultOf(() => parseFault('#1:explode'));
     expect(fault.message).toMatchInlineSnapshot(`"fault \`#1:explode\`: there is no kind \`explode\`"`);
     expect(fault.hint).toMatchInlineSnapshot(
-      `"the kinds are old-bootloader, no-dct-id, dct-zeros, write-stall[:N], write-drop[:N], write-flip[:N], read-unstable, hang:dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write[:N], unplug:dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write[:N], start-state:N, serial:TEXT, no-serial, same-id:ID, blank-key, zero-key, pkcs8-key, truncated-key, misread-key, slow-leave"`,
+      `"the kinds are old-bootloader, p1, no-dct-id, dct-zeros, write-stall[:N], write-drop[:N], write-flip[:N], read-unstable, hang:dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write[:N], unplug:dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write[:N], start-state:N, serial:TEXT, no-serial, same-id:ID, blank-key, zero-key, pkcs8-key, truncated-key, misread-key, slow-leave"`,
     );
   });
 

@@ -27,7 +27,9 @@ describe('the lock of a station', () => {
   test('is free at once after its holder was killed', async () => {
     const path = folder.file('station.lock');
     await using child = new Child(
-      `const { takeLock } = await import(dist + 'store/station-lock.js'); takeLock(argv[0]); console.log('held');
+      `const { takeLock } = await import(dist + 'store/station-lock.js');
+       globalThis.release = takeLock(argv[0]); // kept, or the collector would close it
+       console.log('held');
        setInterval(() => undefined, 1e6);`,
       [path],
     );

@@ -50,6 +50,29 @@ describe('this machine’s bus', () => {
     await port!.close();
   });
 
+  test('is refused to such a user by `doctor`, which prints the udev rule', async () => {
+    const code = `
+      import { examine } from '#src/cli/examine.ts';
+      import { loadConfig } from '#src/config/load-config.ts';
+      const config = loadConfig({ flags: { db: '/tmp/none.db' }, env: {}, cwd: '/tmp' });
+      process.setgroups([]);
+      process.setgid('nogroup');
+      process.setuid('nobody');
+      const checks = await examine(config, { env: {}, cwd: '/tmp', out: console });
+      console.log(JSON.stringify(checks.find(({ name }) => name === 'USB')));`;
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', code], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      timeout: 45_000,
+    });
+    let said = '';
+    for await (const chunk of child.stdout) said += String(chunk);
+    expect(JSON.parse(said)).toMatchObject({
+      state: 'bad',
+      found: "2 Particle device(s) can't be opened by this user",
+      cure: expect.stringContaining('SUBSYSTEM=="usb", ATTR{idVendor}=="2b04", MODE="0660"') as string,
+    });
+  });
+
   test('keeps a claim that is asked for twice, and says USB_BUSY to whoever else asks', async () => {
     const [port] = ports;
     await port!.open();
