@@ -128,7 +128,7 @@ describe('a run that was cut goes on from what is on the device', () => {
   );
 
   test('a device that is just about to reset when the next run begins is settled from the record too', async () => {
-    await using station = await Station.open({ leaveMs: 300 });
+    await using station = await Station.open({ leaveMs: 2500 });
     await expect(station.run({ cutBeforeSettling: true })).rejects.toThrow('cut');
     expect(station.rack.devices[0]!.onBus).toBe(true);
     const { summary } = await station.run({ waitMs: 60_000 });

@@ -82,6 +82,13 @@ describe('a run for the eye', () => {
     expect(table(['NAME'], [['A\u001b]0;x\u0007B']])).toContain('A\\u{1b}]0;x\\u{7}B');
   });
 
+  test('a long table keeps its columns from the first row to the last', () => {
+    const rows = Array.from({ length: 1000 }, (_, n) => [n, n === 999 ? 'wider than all before' : 'x', 'end']);
+    const lines = plain(table(['N', 'WORD', 'LAST'], rows)).split('\n');
+    expect(lines).toHaveLength(1001);
+    expect(new Set(lines.map(line => Math.max(line.indexOf('LAST'), line.indexOf('end')))).size).toBe(1);
+  });
+
   test('plain lines: results on stdout, talk on stderr, a recap with the hints and the next command', () => {
     const said: string[] = [];
     const out = {
