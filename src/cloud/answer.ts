@@ -1,7 +1,7 @@
 /** What became of one send. Only `accepted` and `refused` are final; after `unknown` a repeat is harmless. */
 export type CloudAnswer =
   | { readonly kind: 'accepted'; readonly status: number }
-  /** It will not take this key for this device, today. Some servers have stored it all the same (design.md 3). */
+  /** It will not take this key for this device, today. Some servers have stored it all the same. */
   | { readonly kind: 'refused'; readonly status: number; readonly reason: string }
   /** The token is bad: nothing else will fare better. */
   | { readonly kind: 'unauthorized'; readonly status: number; readonly reason: string }

@@ -26,7 +26,7 @@ export interface CloudClientOptions {
 /** A public key on its way. */
 export interface PublicKeySend {
   readonly deviceId: DeviceId;
-  /** SPKI PEM: `BEGIN PUBLIC KEY`. A server may take other forms, and the device never connects (photon.md 4). */
+  /** SPKI PEM: `BEGIN PUBLIC KEY`. A server may take other forms, and the device never connects. */
   readonly publicKeyPem: string;
   readonly productId: string | null;
   /** When the send was made, epoch ms. */

@@ -5,7 +5,7 @@ import { safeReason } from './reason.ts';
 const DAY_MS = 86_400_000;
 
 /**
- * What an answer means for a send (photon.md 5). By the status alone: bodies are empty, or a proxy's, often enough.
+ * What an answer means for a send. By the status alone: bodies are empty, or a proxy's, often enough.
  * @param nowMs epoch ms, for a Retry-After that is a date
  * @param secrets what must not be in the reason
  */

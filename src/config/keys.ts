@@ -122,7 +122,7 @@ export const KEYS = {
     reading: 'text',
   }),
   'server.port': key({
-    schema: wholeNumber(1, 65_534).nullable(), // 0 and 65535 mean "the default" to the firmware (photon.md 3)
+    schema: wholeNumber(1, 65_534).nullable(), // 0 and 65535 mean "the default" to the firmware
     fallback: null,
     expects: 'a whole number from 1 to 65534',
     reading: 'number',

@@ -5,7 +5,7 @@ import type { Flash } from './photon-flash.ts';
 export const DCT_COPIES = [0x08004000, 0x08008000] as const;
 export const COPY_BYTES = 0x4000;
 export const APP_SECTION = 7548;
-/** Offsets in the application section (photon.md, section 3). */
+/** Offsets in the application section. */
 export const VERSION_BLOCK = 8820;
 export const DCT_END = 8836;
 

@@ -1,6 +1,6 @@
 import { DESCRIPTOR, LANGUAGE_EN_US } from '../usb/setup-packet.ts';
 
-/** The boards of photon.md, section 1. All have the same chip and the same DFU bootloader. */
+/** The boards that can be made. All have the same chip and the same DFU bootloader. */
 export const PLATFORMS = {
   photon: { id: 6, productId: 0xd006, product: 'Photon DFU Mode' },
   p1: { id: 8, productId: 0xd008, product: 'P1 DFU Mode' },

@@ -38,7 +38,7 @@ export interface DfuSurroundings {
 }
 
 /**
- * The DFU state machine of the Photon's bootloader (photon.md, section 2), which is ST's with its oddities:
+ * The DFU state machine of the Photon's bootloader, which is ST's with its oddities:
  *
  *   2 idle ──DNLOAD──▶ 3 ──GETSTATUS: reports 4, and carries the command out in that very transfer──▶ 3
  *   3 with nothing pending ──GETSTATUS──▶ 5 ──DNLOAD──▶ 3 …

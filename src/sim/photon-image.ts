@@ -15,7 +15,7 @@ export interface ImageOptions {
   readonly serverKey: Uint8Array | null;
 }
 
-/** Field offsets and sizes in the application section (photon.md, section 3). */
+/** Field offsets and sizes in the application section. */
 export const FIELD = {
   privateKey: [34, 1216],
   publicKey: [1250, 384],

@@ -51,7 +51,7 @@ export function internalMedia(flash: Flash, watch: PartWatch): Media {
 }
 
 export interface DctConditions {
-  /** False: the bootloader can't reach the DCT through the system firmware (photon.md, section 3). */
+  /** False: the bootloader can't reach the DCT through the system firmware. */
   readonly reachable: boolean;
   readonly watch: PartWatch;
   /** Called when a write has destroyed the DCT. */

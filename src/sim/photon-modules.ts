@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { PLATFORMS, type Platform } from './photon-descriptors.ts';
 import type { Flash } from './photon-flash.ts';
 
-/** Where the two system parts stand (photon.md, section 8). */
+/** Where the two system parts stand. */
 export const SYSTEM_PART_1 = 0x08020000;
 export const SYSTEM_PART_2 = 0x08060000;
 const PART_MAX_BYTES = 256 * 1024;
@@ -53,7 +53,7 @@ function isWhole(flash: Flash, start: number, platform: Platform): boolean {
   return crc32(content.subarray(0, sizeBytes)) === content.readUInt32BE(sizeBytes);
 }
 
-/** Bootloaders of 0.7 and newer reach the DCT through both parts, so both must be whole (photon.md, section 3). */
+/** Bootloaders of 0.7 and newer reach the DCT through both parts, so both must be whole. */
 export function systemPartsWhole(flash: Flash, platform: Platform): boolean {
   return isWhole(flash, SYSTEM_PART_1, platform) && isWhole(flash, SYSTEM_PART_2, platform);
 }

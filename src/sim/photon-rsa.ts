@@ -63,7 +63,7 @@ function encode(p: bigint, q: bigint, coefficient: bigint): RsaDer {
 }
 
 /**
- * A pair that every DER parser takes and the firmware misreads (photon.md, section 4): its last number, q⁻¹ mod p, is
+ * A pair that every DER parser takes and the firmware misreads: its last number, q⁻¹ mod p, is
  * 63 bytes long with the top bit clear, so its length byte is odd and the reader skips a leading zero that is not there.
  * One ordered pair of primes in 512 is such, so a few dozen primes, each tried with all the others, are enough.
  */

@@ -19,7 +19,7 @@ export interface ApiParts {
 
 type Fields = Map<string, string> | null | 'too-long';
 
-/** The endpoints of photon.md 5, and what the faults make of them. */
+/** The three endpoints that a provisioner uses, and what the faults make of them. */
 export class CloudApi {
   plan: FaultPlan;
   readonly handshakes = new Map<DeviceId, number>();

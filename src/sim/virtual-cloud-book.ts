@@ -82,7 +82,7 @@ export class CloudBook {
 }
 
 /**
- * Reads a key as the cloud wants it (photon.md 4): SPKI PEM of an RSA-1024 key. A real server may take more with a
+ * Reads a key as the cloud wants it: SPKI PEM of an RSA-1024 key. A real server may take more with a
  * 200, and the device never connects; this one doesn't.
  * @returns its fingerprint, or what is wrong with it
  */

@@ -37,8 +37,8 @@ export interface PhotonOptions {
 }
 
 /**
- * One Photon in DFU mode, at the level of control transfers. It does what photon.md (sections 1 to 3) says, with the
- * time that it takes, and serves one transfer after the other, as endpoint 0 does.
+ * One Photon in DFU mode, at the level of control transfers. It does what the vendor's bootloader does (device-os: its
+ * bootloader and USB DFU sources), in the time that it takes, and serves one transfer after the other, as endpoint 0 does.
  */
 export class VirtualPhoton {
   readonly deviceId: DeviceId;

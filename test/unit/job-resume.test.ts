@@ -38,7 +38,7 @@ function dctWith(block: Uint8Array): Buffer {
   return dct;
 }
 
-/** design.md, section 3: on record × what is there. */
+/** The resume table of job/work.ts: on record × what is there. */
 const TABLE: Readonly<Record<OpenPhase, readonly [whenNew: Resume, whenOld: Resume, whenElse: Resume]>> = {
   prepared: ['verify', 'write', 'anew'],
   writing: ['verify', 'write', 'anew'],
