@@ -153,11 +153,6 @@ export const FAULTS = {
     retry: 'later',
     hint: 'the cloud may hold the refused key: claim the device, then `run --retry-failed` gives it a fresh one',
   },
-  CLOUD_UNKNOWN: {
-    blame: 'station',
-    retry: 'later',
-    hint: 'the cloud gave no clear answer: the key waits in the outbox, `photon-fleet replay` sends it',
-  },
   CLOUD_UNAUTHORIZED: {
     blame: 'operator',
     retry: 'later',
@@ -255,4 +250,3 @@ export const FAULTS = {
 } as const satisfies Record<string, FaultEntry>;
 
 export type FaultCode = keyof typeof FAULTS;
-export const FAULT_CODES = Object.keys(FAULTS) as FaultCode[];

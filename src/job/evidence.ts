@@ -8,7 +8,6 @@ import { dctAlternate } from './steps/preflight.ts';
 
 /** What a device tells of its identity. */
 export interface Evidence {
-  readonly serialNumber: string | null;
   /** From the USB serial of a newer bootloader. */
   readonly serialId: DeviceId | null;
   /** From the DCT, looked at only where the serial tells nothing. */
@@ -28,13 +27,13 @@ export async function gatherEvidence(
   await using device = await DfuDevice.open(port, clock, signal);
   const { release, serialNumber } = device.descriptors;
   const serialId = idFromSerial(release, serialNumber);
-  if (serialId !== null) return { serialNumber, serialId, dctId: null, dct: 'not-read' };
+  if (serialId !== null) return { serialId, dctId: null, dct: 'not-read' };
   const alternate = dctAlternate(device);
   await device.toIdle();
   // The zero test comes before any comparison: all of it, since a field of zeros alone proves nothing.
   const dct = await device.read(alternate, 0, DCT.LENGTH);
-  if (allBytesAre(dct, 0)) return { serialNumber, serialId, dctId: null, dct: 'zeros' };
+  if (allBytesAre(dct, 0)) return { serialId, dctId: null, dct: 'zeros' };
   const dctId = idFromDct(dct);
   dct.fill(0);
-  return { serialNumber, serialId, dctId, dct: 'read' };
+  return { serialId, dctId, dct: 'read' };
 }

@@ -17,6 +17,7 @@ export function bootloaderOfPort(port: PortIds): Bootloader {
   return bootloaderOf(port.release);
 }
 
-export function idOfSerial(release: number, serialNumber: string | null): DeviceId | null {
-  return idFromSerial(release, serialNumber);
+/** The ID in the serial that the host has read already; null where it tells none, or is not known before `open`. */
+export function idOfPort(port: PortIds & { readonly serialNumber: string | null | undefined }): DeviceId | null {
+  return idFromSerial(port.release, port.serialNumber ?? null);
 }

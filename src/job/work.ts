@@ -26,7 +26,7 @@ export interface Work {
   resume: Resume;
   backup: (BackupRecord & { readonly publicKey: PublicKey | null }) | null;
   /** The key that is to be written or was. */
-  key: { readonly pair: KeyPair; readonly reused: boolean } | null;
+  key: KeyPair | null;
   /** The block of the write: where, and what was and will be there. */
   block: { readonly offset: number; readonly old: Buffer; readonly next: Buffer } | null;
   writeId: number | null;
@@ -54,7 +54,7 @@ export function newWork(): Work {
 
 /** Key bytes do not outlive the session. */
 export function wipeWork(work: Work): void {
-  wipe(work.dct ?? undefined, work.key?.pair.privateDer, work.block?.old, work.block?.next);
+  wipe(work.dct ?? undefined, work.key?.privateDer, work.block?.old, work.block?.next);
 }
 
 /** Compares the bytes on the device with those on record: an old key may be blank or garbage and has no fingerprint. */

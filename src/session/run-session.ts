@@ -41,7 +41,6 @@ export interface SessionRecord {
   readonly fingerprint: string | null;
   readonly cloud: CloudState;
   readonly steps: readonly StepRecord[];
-  readonly startedAt: number;
   readonly durationMs: number;
 }
 
@@ -89,7 +88,6 @@ export async function runSession(order: SessionOrder, parts: SessionParts): Prom
     fingerprint: work.fingerprint,
     cloud: work.cloud,
     steps,
-    startedAt,
     durationMs: clock.monotonicMs() - began,
   };
 }

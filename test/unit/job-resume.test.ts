@@ -87,7 +87,7 @@ test('no key bytes outlive a session: they are overwritten in place', () => {
   const secrets = Array.from({ length: 4 }, () => Buffer.alloc(16, 0x99));
   const [dct, old, next, privateDer] = secrets as [Buffer, Buffer, Buffer, Buffer];
   const pair = { privateDer } as KeyPair;
-  wipeWork({ ...newWork(), dct, block: { offset: 0, old, next }, key: { pair, reused: false } });
+  wipeWork({ ...newWork(), dct, block: { offset: 0, old, next }, key: pair });
   expect(secrets.map(bytes => bytes.every(byte => byte === 0))).toEqual([true, true, true, true]);
   wipeWork(newWork());
 });

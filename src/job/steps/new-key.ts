@@ -28,7 +28,7 @@ export const newKey: Step<Record<string, never>> = {
       const pair = await recordedKey(context, work.open);
       const block = composeBlock(context.plan, dctOf(work), pair);
       if (sha256Hex(block.next) === work.open.newSha256) {
-        work.key = { pair, reused: true };
+        work.key = pair;
         work.block = block;
         return 'skipped';
       }
@@ -37,7 +37,7 @@ export const newKey: Step<Record<string, never>> = {
     }
     if (work.resume !== 'fresh' && work.resume !== 'anew') return 'skipped';
     const pair = await usableKey(context.makeKey);
-    work.key = { pair, reused: false };
+    work.key = pair;
     work.block = composeBlock(context.plan, dctOf(work), pair);
     return 'ok';
   },

@@ -16,23 +16,19 @@ export const send: Step<Record<string, never>> = {
     const { ledger, sender, clock, work } = context;
     const { resume, open, writeId, sendId } = work;
     if (writeId === null || sendId === null) throw new Fault('BUG', 'send without a write');
-    work.fingerprint = work.key?.pair.fingerprint ?? open?.key?.fingerprint ?? null;
+    work.fingerprint = work.key?.fingerprint ?? open?.key?.fingerprint ?? null;
     if (resume === 'leave') {
       work.cloud = 'accepted';
       return 'skipped';
     }
     if (resume === 'roll-back' || resume === 'rolled-back') {
-      await rollBack(context, { uncertain: open?.refusalUncertain ?? true, alreadyThere: resume === 'rolled-back' });
-      throw refused(
-        open?.refusalUncertain ?? true,
-        work.backup?.fingerprint ?? null,
-        'the cloud refused the key earlier',
-      );
+      const how = { uncertain: open?.refusalUncertain ?? true, alreadyThere: resume === 'rolled-back' };
+      return takeBack(context, how, 'the cloud refused the key earlier');
     }
     const delivery = await sender.deliver(sendId);
     if (delivery.kind === 'refused') {
       const said = `the cloud refused the key with ${delivery.status} (${delivery.reason})`;
-      return takeBack(context, delivery.uncertain, said);
+      return takeBack(context, { uncertain: delivery.uncertain, alreadyThere: false }, said);
     }
     let phase: string = delivery.kind;
     if (delivery.kind === 'pending') {
@@ -41,21 +37,21 @@ export const send: Step<Record<string, never>> = {
         return phase !== 'in-flight';
       });
     }
-    if (phase === 'refused') return takeBack(context, true, 'the cloud refused the key to a replay beside this run');
+    if (phase === 'refused') {
+      const how = { uncertain: true, alreadyThere: false };
+      return takeBack(context, how, 'the cloud refused the key to a replay beside this run');
+    }
     work.cloud = phase === 'accepted' ? 'accepted' : 'pending';
     return 'ok';
   },
 };
 
-async function takeBack(context: StepContext, uncertain: boolean, said: string): Promise<never> {
-  await rollBack(context, { uncertain, alreadyThere: false });
-  throw refused(uncertain, context.work.backup?.fingerprint ?? null, said);
-}
-
-/** Where the old public key can't be derived, the cloud can't be told it again, and may hold the refused one. */
-function refused(uncertain: boolean, oldFingerprint: string | null, message: string): Fault {
-  return new Fault(
-    uncertain && oldFingerprint === null ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED',
-    `${message}; the old key is back on the device`,
+async function takeBack(context: StepContext, how: Parameters<typeof rollBack>[1], said: string): Promise<never> {
+  await rollBack(context, how);
+  // Where the old public key can't be derived, the cloud can't be told it again, and may hold the refused one.
+  const isUnknown = (context.work.backup?.fingerprint ?? null) === null;
+  throw new Fault(
+    how.uncertain && isUnknown ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED',
+    `${said}; the old key is back on the device`,
   );
 }

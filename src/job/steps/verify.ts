@@ -15,10 +15,11 @@ export const verify: Step<Record<string, never>> = {
     const place = block ? { offset: block.offset, length: block.next.length } : open;
     if (!place) throw new Fault('BUG', 'verify without a place');
     const there = await device.read(work.alternate, place.offset, place.length);
-    const same = block ? firstDifference(there, block.next) < 0 : sha256Hex(there) === open?.newSha256;
-    const at = block ? place.offset + firstDifference(there, block.next) : place.offset;
+    // A resumed session knows the hash alone, which does not tell where they differ.
+    const wrong = block ? firstDifference(there, block.next) : sha256Hex(there) === open?.newSha256 ? -1 : 0;
     wipe(there);
-    if (!same) {
+    if (wrong >= 0) {
+      const at = place.offset + wrong;
       throw new Fault(
         'VERIFY_MISMATCH',
         `what was read back differs from what was written, first at byte ${at} of the DCT`,
@@ -28,7 +29,7 @@ export const verify: Step<Record<string, never>> = {
       );
     }
     await ledger.markVerified({ writeId, at: clock.now() });
-    work.fingerprint = work.key?.pair.fingerprint ?? open?.key?.fingerprint ?? work.fingerprint;
+    work.fingerprint = work.key?.fingerprint ?? open?.key?.fingerprint ?? work.fingerprint;
     return 'ok';
   },
 };

@@ -63,7 +63,7 @@ async function prepare(context: StepContext): Promise<void> {
     await ledger.abandonWrite({ writeId: work.open.writeId, at: clock.now(), oldFingerprint });
   }
   const at = clock.now();
-  const pair = work.key?.pair ?? null;
+  const pair = work.key;
   const generation = pair ? await ledger.nextGeneration(subject.deviceId) : 0;
   const sealedPrivate =
     pair &&
