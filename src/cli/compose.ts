@@ -56,6 +56,20 @@ export async function openVault(config: Config, store: Store): Promise<Vault> {
   return vaultOf(identity);
 }
 
+/**
+ * The station's vault as it is, for commands that only read; null where there is no identity file.
+ * @throws Fault VAULT_IDENTITY where it is another station's, or holds none
+ */
+export async function readVault(config: Config, store: Store): Promise<Vault | null> {
+  const identity = await readIdentity(config.values.vault.identityFile ?? identityFileOf(config.values.db));
+  if (!identity) return null;
+  const { recipient } = await store.call('stationId', undefined);
+  if (recipient !== null && recipient !== identity.recipient) {
+    throw new Fault('VAULT_IDENTITY', 'the identity file is not the one that this database was sealed to');
+  }
+  return vaultOf(identity);
+}
+
 /** This host's bus, or the racks. @throws Fault RACK_INSECURE, and what the first look at each throws */
 export async function openBuses(config: Config): Promise<UsbBus[]> {
   const { racks, insecureRack } = config.values;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import yargs from 'yargs';
 import { Fault, toFault } from '../core/errors.ts';
+import { armFailPoint } from '../core/fail-points.ts';
 import { command } from './command.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import { dbCommand } from './commands/db.ts';
@@ -9,6 +10,7 @@ import { devicesCommand } from './commands/devices.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { historyCommand } from './commands/history.ts';
 import { outboxCommand } from './commands/outbox.ts';
+import { releaseCommand } from './commands/release.ts';
 import { replayCommand } from './commands/replay.ts';
 import { runCommand } from './commands/run.ts';
 import { simCommand } from './commands/sim.ts';
@@ -45,6 +47,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .command(command(statusCommand, context, done))
     .command(command(historyCommand, context, done))
     .command(command(outboxCommand, context, done))
+    .command(command(releaseCommand, context, done))
     .command(command(dbCommand, context, done))
     .command(command(doctorCommand, context, done))
     .command(command(simCommand, context, done))
@@ -66,6 +69,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     });
   let verbose = false;
   try {
+    armFailPoint(context.env);
     const args = (await parser.parseAsync()) as GlobalArgs;
     verbose = args.verbose ?? false;
     return exitCode;

@@ -3,6 +3,7 @@ import { systemClock } from '../core/clock.ts';
 import { toFault } from '../core/errors.ts';
 import { comparePaths } from '../core/usb-path.ts';
 import { indexRows, matchRow } from '../fleet/match-row.ts';
+import { whyQuarantined } from '../fleet/roster.ts';
 import { DeviceQueues } from '../fleet/queues.ts';
 import type { Job } from '../job/job.ts';
 import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
@@ -54,6 +55,14 @@ export async function planRun(plan: PlanInput): Promise<number> {
         why: `settled earlier: ${standing.outcome ?? ''}`,
       };
     }
+    if (standing?.failures?.quarantined) {
+      return {
+        deviceId: row.deviceId,
+        path: device?.path ?? null,
+        action: 'skip',
+        why: whyQuarantined(standing.failures),
+      };
+    }
     if (device) return { ...device, deviceId: row.deviceId };
     return { deviceId: row.deviceId, path: null, action: 'wait', why: 'not on the bus yet' };
   });
@@ -86,6 +95,9 @@ async function planDevice(
         const standing = before.get(deviceId);
         if (standing?.settled)
           return { deviceId, path, action: 'skip', why: `settled earlier: ${standing.outcome ?? ''}` };
+        if (standing?.failures?.quarantined) {
+          return { deviceId, path, action: 'skip', why: whyQuarantined(standing.failures) };
+        }
         const elsewhere = standing?.elsewhere ? `; settled under ${standing.elsewhere}, and worked on again` : '';
         return { deviceId, path, action: 'work', why: `identified by its ${match.identity}${elsewhere}` };
       }
@@ -123,6 +135,7 @@ async function standings({ config, args, job, manifest, rows }: PlanInput): Prom
     deviceIds: rows.map(row => row.deviceId),
     again: args.again === true,
     retryFailed: args['retry-failed'] === true,
+    quarantineAfter: config.values.quarantineAfter,
   });
   return new Map(found.map(row => [row.deviceId, row]));
 }

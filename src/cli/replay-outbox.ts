@@ -1,8 +1,10 @@
-import { replayOnce } from '../cloud/replay.ts';
+import { replayOnce, type Tried } from '../cloud/replay.ts';
+import { Told } from '../cloud/told.ts';
 import { systemClock } from '../core/clock.ts';
 import { parseDeviceId } from '../core/device-id.ts';
-import { Fault } from '../core/errors.ts';
+import { Fault, toFault } from '../core/errors.ts';
 import { FAULTS } from '../core/fault-codes.ts';
+import type { Output } from '../report/terminal.ts';
 import { outboxOf } from '../store/ledger.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import type { ReplayArgs } from './commands/replay.ts';
@@ -31,31 +33,43 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
       out.talk(`hint: ${FAULTS.CLOUD_UNAUTHORIZED.hint}`);
     },
   });
+  const outbox = outboxOf(store);
+  const pendingNow = (): Promise<number> => store.call('pendingSends', deviceId);
   const interrupt = onInterrupt(out, 'stopping: sends that are under way finish first');
   const totals = { accepted: 0, pending: 0, refused: 0, superseded: 0 };
+  const told = new Told();
+  const round = (ignoreDue: boolean): Promise<void> =>
+    replayOnce({
+      outbox,
+      deliverer,
+      clock: systemClock,
+      concurrency: config.values.cloud.concurrency,
+      deviceId,
+      ignoreDue,
+      stop: interrupt.signal,
+      onTried: tried => {
+        const { kind } = tried.delivery;
+        if (kind !== 'pending') totals[kind] += 1;
+        else if (tried.state === 'superseded') totals.superseded += 1;
+        if (told.isNews(tried) || !args.watch) out.talk(lineOf(tried));
+      },
+    });
   try {
-    for (;;) {
-      const round = await replayOnce({
-        outbox: outboxOf(store),
-        deliverer,
-        clock: systemClock,
-        concurrency: config.values.cloud.concurrency,
-        deviceId,
-        ignoreDue: args.now === true,
-        stop: interrupt.signal,
-        onSent: (id, delivery) => {
-          if (delivery.kind === 'accepted') out.talk(`${id}  accepted`);
-          else if (delivery.kind === 'refused') out.talk(`${id}  refused with ${delivery.status}: ${delivery.reason}`);
-          else out.talk(`${id}  waits: ${delivery.reason}`);
+    if (args.watch) {
+      out.talk('watching the outbox; Ctrl-C ends it');
+      await watch(
+        async isFirst => {
+          await round(isFirst && args.now === true);
+          await told.forgetSettled(outbox, await pendingNow());
+          return deliverer.unauthorized === null;
         },
-      });
-      totals.accepted += round.accepted;
-      totals.refused += round.refused;
-      totals.superseded += round.superseded;
-      if (!args.watch || interrupt.signal.aborted || deliverer.unauthorized !== null) break;
-      await systemClock.sleep(WATCH_EVERY_MS, interrupt.signal);
+        interrupt.signal,
+        out,
+      );
+    } else {
+      await round(args.now === true);
     }
-    totals.pending = await store.call('pendingSends', deviceId);
+    totals.pending = await pendingNow();
   } finally {
     interrupt.dispose();
   }
@@ -77,4 +91,44 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
   if (deliverer.unauthorized !== null) return EXIT.UNAUTHORIZED;
   if (totals.refused > 0) return EXIT.SOME_FAILED;
   return totals.pending > 0 ? EXIT.PENDING : EXIT.OK;
+}
+
+/**
+ * Round after round until the signal or a round says that it is enough. A record that fails (another process holds it, the
+ * disk is full) ends nothing: it is said once, and the next round tries again.
+ */
+async function watch(round: (isFirst: boolean) => Promise<boolean>, stop: AbortSignal, out: Output): Promise<void> {
+  let failure: string | null = null;
+  for (let isFirst = true; ; isFirst = false) {
+    try {
+      if (!(await round(isFirst))) return;
+      if (failure !== null) out.talk('the record can be read and written again');
+      failure = null;
+    } catch (thrown) {
+      const { code, message } = toFault(thrown);
+      if (code !== 'DB_FAILED') throw thrown;
+      if (message !== failure) {
+        out.talk(`error: ${message} [${code}]`);
+        out.talk(
+          'hint: check that the disk has room and that no other program holds the database; this goes on trying',
+        );
+      }
+      failure = message;
+    }
+    await systemClock.sleep(WATCH_EVERY_MS, stop);
+    if (stop.aborted) return;
+  }
+}
+
+function lineOf({ deviceId, delivery, state }: Tried): string {
+  switch (delivery.kind) {
+    case 'accepted':
+      return `${deviceId}  accepted`;
+    case 'refused':
+      return `${deviceId}  refused with ${delivery.status}: ${delivery.reason}`;
+    case 'pending':
+      if (state === 'pending') return `${deviceId}  waits: ${delivery.reason}`;
+      if (state === 'superseded') return `${deviceId}  superseded by another key`;
+      return `${deviceId}  ${state ?? 'settled'}, by another process`;
+  }
 }

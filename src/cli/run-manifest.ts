@@ -103,6 +103,7 @@ async function provision(p: Provision): Promise<number> {
       partly: args.only !== undefined,
       again: args.again === true,
       retryFailed: args['retry-failed'] === true,
+      quarantineAfter: config.values.quarantineAfter,
       at: systemClock.now(),
     });
     const summary = await runFleet(

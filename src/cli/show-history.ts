@@ -32,8 +32,10 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
     startedAt: when(startedAt),
     endedAt: when(endedAt),
   }));
+  const { failures } = history;
+  const releases = history.releases.map(({ releasedAt, why }) => ({ releasedAt: when(releasedAt), why }));
   if (json) {
-    out.result(JSON.stringify({ deviceId: history.deviceId, keys, backups, attempts }));
+    out.result(JSON.stringify({ deviceId: history.deviceId, keys, backups, attempts, failures, releases }));
     return;
   }
   out.result(bold(`device ${history.deviceId}`));
@@ -85,4 +87,8 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
       ]),
     ),
   );
+  if (failures > 0)
+    out.result(`\n${failures} failed ${failures === 1 ? 'attempt counts' : 'attempts count'} against it`);
+  for (const { releasedAt, why } of releases)
+    out.result(`released ${releasedAt ?? ''}${why === null ? '' : `: ${why}`}`);
 }

@@ -1,8 +1,11 @@
 import { resolve } from 'node:path';
+import type { Config } from '../config/config.ts';
 import { Fault } from '../core/errors.ts';
+import type { Store } from '../store/store.ts';
+import { checkAll } from './check-record.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import type { DbArgs } from './commands/db.ts';
-import { configOf, openRecord } from './compose.ts';
+import { configOf, openRecord, readVault } from './compose.ts';
 import { EXIT } from './exit-codes.ts';
 
 /** `db`: a whole copy of the record, or a look at whether it is whole. */
@@ -21,14 +24,30 @@ export async function tendDb(args: DbArgs & GlobalArgs, context: CommandContext)
     );
     return EXIT.OK;
   }
-  const problems = await store.call('checkRecord', undefined);
+  return await check(config, store, context);
+}
+
+const TELL_EVERY = 1000;
+
+async function check(config: Config, store: Store, { out }: CommandContext): Promise<number> {
+  const { db } = config.values;
+  const vault = await readVault(config, store);
+  let items = 0;
+  const problems = await checkAll(store, vault, opened => {
+    if (Math.floor(opened / TELL_EVERY) > Math.floor(items / TELL_EVERY))
+      out.talk(`${opened} keys and backups looked at`);
+    items = opened;
+  });
+  if (vault === null) {
+    out.talk('the identity file is not there: what is sealed was not opened, only the rest was checked');
+  }
   if (problems.length === 0) {
-    context.out.result(`${config.values.db}: the record is whole`);
+    out.result(
+      `${db}: the record is whole${vault === null ? '' : `, and so is all that is sealed in it (${items} items)`}`,
+    );
     return EXIT.OK;
   }
-  for (const problem of problems) context.out.result(problem);
-  throw new Fault(
-    'RECORD_INVALID',
-    `the record has ${problems.length} ${problems.length === 1 ? 'problem' : 'problems'}`,
-  );
+  for (const problem of problems) out.result(problem);
+  const count = `${problems.length} ${problems.length === 1 ? 'problem' : 'problems'}`;
+  throw new Fault('RECORD_INVALID', `the record has ${count}`);
 }

@@ -1,12 +1,14 @@
 import type { Clock } from '../core/clock.ts';
-import type { DeviceId } from '../core/device-id.ts';
-import type { Delivery, Outbox, Sender } from '../core/ledger.ts';
+import { failPoint } from '../core/fail-points.ts';
+import type { Delivery, LeasedSend, Outbox, RefusalDoubt, Sender } from '../core/ledger.ts';
 import type { CloudAnswer, CloudClient } from './client.ts';
 
 const BACK_OFF_FIRST_MS = 5_000;
 const BACK_OFF_MOST_MS = 60 * 60_000;
 /** How long a lease outlives the request's own deadline. */
 const LEASE_MARGIN_MS = 15_000;
+/** The reason where another process has the send, or has had it. */
+export const IN_OTHER_HANDS = 'the send is in other hands, or has been settled';
 
 export interface DeliverParts {
   readonly outbox: Outbox;
@@ -52,20 +54,19 @@ export class Deliverer implements Sender {
       untilAt: at + timeoutMs + LEASE_MARGIN_MS,
       ignoreDue,
     });
-    if (!send) return { kind: 'pending', reason: 'the send is in other hands, or has been settled' };
+    if (!send) return { kind: 'pending', reason: IN_OTHER_HANDS };
+    failPoint('send:leased');
     const answer = await client.sendPublicKey({
       deviceId: send.deviceId,
       publicKeyPem: send.publicPem,
       productId: send.productId,
       orderMs: at,
     });
+    failPoint('send:answered');
     return this.#record(answer, send);
   }
 
-  async #record(
-    answer: CloudAnswer,
-    send: { sendId: number; attempts: number; unknowns: number; deviceId: DeviceId },
-  ): Promise<Delivery> {
+  async #record(answer: CloudAnswer, send: LeasedSend): Promise<Delivery> {
     const { outbox, clock } = this.#parts;
     const { sendId } = send;
     const at = clock.now();
@@ -74,11 +75,10 @@ export class Deliverer implements Sender {
         await outbox.recordAccepted({ sendId, status: answer.status, at });
         return { kind: 'accepted' };
       case 'refused': {
-        // Some servers answer 400 after storing the key, and an earlier timeout may land late.
-        const uncertain = answer.status === 400 || send.unknowns > 0;
+        const doubt = doubtOf(answer.status, send);
         const { status, reason } = answer;
-        await outbox.recordRefused({ sendId, status, error: reason, uncertain, at });
-        return { kind: 'refused', status, reason, uncertain };
+        await outbox.recordRefused({ sendId, status, error: reason, doubt, at });
+        return { kind: 'refused', status, reason, doubt };
       }
       case 'unauthorized': {
         const first = this.#unauthorized === null;
@@ -94,6 +94,12 @@ export class Deliverer implements Sender {
       }
     }
   }
+}
+
+/** Some servers answer 400 after storing the key; an earlier try without an answer may land late. */
+function doubtOf(status: number, { unknowns, unanswered }: LeasedSend): RefusalDoubt {
+  if (unanswered > 0) return 'late';
+  return status === 400 || unknowns > 0 ? 'stored' : 'none';
 }
 
 /** Exponential, from 5 s to an hour, with jitter over the upper half so that a rack does not come back as one. */

@@ -16,6 +16,8 @@ export interface ConfigValues {
   readonly concurrency: number;
   readonly perHub: number;
   readonly maxFail: MaxFail | null;
+  /** So many failed attempts quarantine a device; 0: never. */
+  readonly quarantineAfter: number;
   /** `HOST:PORT`, none twice. */
   readonly racks: readonly string[];
   readonly insecureRack: boolean;
@@ -75,6 +77,7 @@ export function makeConfig(
     concurrency: flat.concurrency,
     perHub: flat.perHub,
     maxFail: flat.maxFail,
+    quarantineAfter: flat.quarantineAfter,
     racks: flat.racks,
     insecureRack: flat.insecureRack,
     sockets: Object.assign(Object.create(null) as Record<string, UsbPath>, flat.sockets),

@@ -60,6 +60,12 @@ export const KEYS = {
     expects: 'a count of devices such as 5, or a part of them such as 10%',
     reading: 'text',
   }),
+  quarantineAfter: key({
+    schema: wholeNumber(0, 1000),
+    fallback: 3,
+    expects: 'a whole number of failed attempts from 1 on, or 0 for never',
+    reading: 'number',
+  }),
   racks: key({
     schema: z.array(readBy(parseRack)).transform(racks => [...new Set(racks)]),
     fallback: [],

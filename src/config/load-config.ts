@@ -1,5 +1,6 @@
 import { dirname, isAbsolute, relative, resolve } from 'node:path';
 import { Fault } from '../core/errors.ts';
+import { FAIL_VARIABLE } from '../core/fail-points.ts';
 import { printable } from '../core/printable.ts';
 import { makeConfig, type Config, type Environment, type Origin } from './config.ts';
 import { fileValues, type FileValue } from './file-values.ts';
@@ -104,7 +105,7 @@ function withoutDoubles(problems: readonly ConfigProblem[]): ConfigProblem[] {
 /** A slip in the name of a variable would pass in silence: told, but other programs may use the prefix too. */
 function unknownVariables(env: Environment): string[] {
   const settable = CONFIG_KEYS.filter(key => !(KEYS[key] as KeySpec).fileOnly).map(envName);
-  const known = [...settable, CONFIG_VARIABLE];
+  const known = [...settable, CONFIG_VARIABLE, FAIL_VARIABLE];
   return Object.keys(env)
     .filter(name => name.startsWith(ENV_PREFIX) && !known.includes(name))
     .sort()

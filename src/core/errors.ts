@@ -46,6 +46,14 @@ export function outcomeOf(code: FaultCode): Outcome {
   }
 }
 
+/** Errors that came from the device or from its socket, and not from the station as such. */
+export const DEVICE_ERRORS = ['USB_GONE', 'USB_IO'] as const satisfies readonly FaultCode[];
+
+/** Whether an attempt that ended so counts against its device. */
+export function countsAgainstDevice(outcome: Outcome, code: FaultCode | null): boolean {
+  return outcome === 'fail' || (outcome === 'error' && (DEVICE_ERRORS as readonly unknown[]).includes(code));
+}
+
 /** The device has left the bus, by design or not. */
 export function isGone(thrown: unknown): boolean {
   return thrown instanceof Fault && thrown.code === 'USB_GONE';
@@ -54,6 +62,11 @@ export function isGone(thrown: unknown): boolean {
 /** The transfer ran into its timeout. */
 export function isTimeout(thrown: unknown): boolean {
   return thrown instanceof Fault && thrown.code === 'USB_TIMEOUT';
+}
+
+/** The DCT reads as zeros: broken system parts. */
+export function isUnreadableDct(thrown: unknown): boolean {
+  return thrown instanceof Fault && thrown.code === 'DCT_UNREADABLE';
 }
 
 /** Worth another try now, without a hand: permissions that udev has yet to set, a rack that still holds the device. */

@@ -40,11 +40,26 @@ export const FAULTS = {
     retry: 'never',
     hint: 'it is not a Photon or P1 in DFU mode as this program knows them: take it off the rack',
   },
+  QUARANTINED: {
+    blame: 'device',
+    retry: 'never',
+    hint: 'it failed too often: look at it (`photon-fleet history ID`), then `photon-fleet release ID` lets it take part again',
+  },
+  SOCKET_BAD: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'put the device into another socket and run again; look at this one’s cable, hub and power',
+  },
   // DFU and the DCT
   DFU_NOT_IDLE: {
     blame: 'device',
     retry: 'replug',
     hint: 'replug the device, enter DFU mode again, then `run --retry-failed`',
+  },
+  DEVICE_LEAVING: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'it is on its way out of DFU mode: wait for its reset, enter DFU mode again, and run again',
   },
   DFU_PROTOCOL: {
     blame: 'device',

@@ -24,6 +24,13 @@ export const CLOSED_PHASES = ['left', 'rolled-back', 'abandoned'] as const;
 export type OpenPhase = (typeof OPEN_PHASES)[number];
 export type WritePhase = OpenPhase | (typeof CLOSED_PHASES)[number];
 
+/**
+ * Whether the cloud may hold a key that it refused. `stored`: it may have kept it all the same, and telling it the old key
+ * again mends that. `late`: an earlier try got no answer at all and may yet be carried out, after whatever is sent now.
+ */
+export const REFUSAL_DOUBTS = ['none', 'stored', 'late'] as const;
+export type RefusalDoubt = (typeof REFUSAL_DOUBTS)[number];
+
 /** A write that was begun and not finished, as a resumed run finds it. */
 export interface OpenWrite {
   readonly writeId: number;
@@ -43,8 +50,7 @@ export interface OpenWrite {
     readonly sealedPrivate: Uint8Array;
     readonly sendId: number;
   } | null;
-  /** A refusal after which the cloud may hold the refused key all the same. */
-  readonly refusalUncertain: boolean;
+  readonly doubt: RefusalDoubt;
 }
 
 export interface BackupRecord {
@@ -176,6 +182,8 @@ export interface LeasedSend {
   readonly productId: string | null;
   /** Tries that ended without a clear answer before this one. */
   readonly unknowns: number;
+  /** Of these, tries to which no answer came: each may yet be carried out, however late. */
+  readonly unanswered: number;
   readonly attempts: number;
 }
 
@@ -193,8 +201,14 @@ export interface Outbox {
     ignoreDue: boolean;
   }): Promise<LeasedSend | null>;
   recordAccepted(send: { sendId: number; status: number; at: number }): Promise<void>;
-  /** Parks the send; a device that has not left yet is then rolled back. `uncertain`: the cloud may hold the key. */
-  recordRefused(send: { sendId: number; status: number; error: string; uncertain: boolean; at: number }): Promise<void>;
+  /** Parks the send; a device that has not left yet is then rolled back. */
+  recordRefused(send: {
+    sendId: number;
+    status: number;
+    error: string;
+    doubt: RefusalDoubt;
+    at: number;
+  }): Promise<void>;
   recordUnknown(send: {
     sendId: number;
     status: number | null;
@@ -204,8 +218,14 @@ export interface Outbox {
   }): Promise<void>;
   /** The state of a send now: held, pending, accepted, refused, superseded or dropped. */
   stateOf(sendId: number): Promise<string | null>;
-  /** IDs of the sends that are due, oldest first. */
-  dueSends(query: { at: number; ignoreDue: boolean; deviceId: DeviceId | null }): Promise<readonly DueSend[]>;
+  /** The sends that are due, oldest first, in pages: the first `limit` (500) of those after `afterSendId`. */
+  dueSends(query: {
+    at: number;
+    ignoreDue: boolean;
+    deviceId: DeviceId | null;
+    afterSendId?: number;
+    limit?: number;
+  }): Promise<readonly DueSend[]>;
 }
 
 export interface DueSend {
@@ -221,5 +241,5 @@ export interface Sender {
 
 export type Delivery =
   | { readonly kind: 'accepted' }
-  | { readonly kind: 'refused'; readonly status: number; readonly reason: string; readonly uncertain: boolean }
+  | { readonly kind: 'refused'; readonly status: number; readonly reason: string; readonly doubt: RefusalDoubt }
   | { readonly kind: 'pending'; readonly reason: string };

@@ -10,6 +10,17 @@ export type Outcome = (typeof OUTCOMES)[number];
 export const CLOUD_STATES = ['accepted', 'pending', 'refused', 'none'] as const;
 export type CloudState = (typeof CLOUD_STATES)[number];
 
+/** What a device has against it: attempts that it ended badly, since it last passed or a hand released it. */
+export interface Failures {
+  readonly count: number;
+  /** Of the newest one. */
+  readonly code: string | null;
+  /** The sockets in which it failed. */
+  readonly paths: readonly string[];
+  /** No run works on it any more, until a hand releases it. */
+  readonly quarantined: boolean;
+}
+
 /** Outcomes after which a plain `run` leaves a row alone; every other row is worked on again. */
 export function isSettled(outcome: Outcome | null): boolean {
   return outcome === 'pass' || outcome === 'fail' || outcome === 'refused';

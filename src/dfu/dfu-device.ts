@@ -1,6 +1,8 @@
 import type { Clock } from '../core/clock.ts';
 import { hexAddress } from '../core/bytes.ts';
 import { Fault, isGone, isTimeout, isWorthRetryNow } from '../core/errors.ts';
+import { failPoint } from '../core/fail-points.ts';
+import type { FailPoint } from '../core/fail-points.ts';
 import type { UsbPort } from '../usb/port.ts';
 import { dfuSetup, FIRST_DATA_BLOCK, parseStatus, setPointerCommand, STATE, stateName } from './codec.ts';
 import type { DfuStatus, RequestName } from './codec.ts';
@@ -73,9 +75,11 @@ export class DfuDevice {
   /**
    * Brings the device to dfuIDLE from any state, the illegal 15 too. CLRSTATUS outside dfuERROR *puts* this bootloader
    * into dfuERROR, so it is sent only where that helps.
-   * @throws Fault DFU_NOT_IDLE
+   * @throws Fault DFU_NOT_IDLE; DEVICE_LEAVING where it is about to reset
    */
   async toIdle(): Promise<void> {
+    // In dfuDNLOAD-SYNC a GETSTATUS would carry out the block that an earlier host had sent; GETSTATE changes nothing.
+    if ((await this.#state()) === STATE.DNLOAD_SYNC) await this.#command('ABORT');
     let last: DfuStatus | null = null;
     for (let round = 0; round < 4; round += 1) {
       last = await this.#statusOrStall(TRANSFER_TIMEOUT_MS);
@@ -96,7 +100,7 @@ export class DfuDevice {
           break;
         case STATE.MANIFEST:
         case STATE.WAIT_RESET:
-          throw this.#fault('DFU_NOT_IDLE', `the device is about to reset (${stateName(last.state)})`);
+          throw this.#fault('DEVICE_LEAVING', `the device is about to reset (${stateName(last.state)})`);
         default:
           await this.#command('CLRSTATUS');
           await this.#command('CLRSTATUS');
@@ -106,6 +110,24 @@ export class DfuDevice {
       'DFU_NOT_IDLE',
       last ? `the device stays in ${stateName(last.state)} with status ${last.status}` : 'the device refuses GETSTATUS',
     );
+  }
+
+  /**
+   * Brings the device back from wherever a failed command left it. A write that this host gave up on may still be going
+   * on: it is waited for, for up to as long again as a write may take.
+   * @throws Fault DFU_NOT_IDLE, USB_*
+   */
+  async recover(): Promise<void> {
+    this.#alternate = -1;
+    const until = this.#clock.monotonicMs() + WRITE_TIMEOUT_MS;
+    for (;;) {
+      try {
+        await this.toIdle();
+        return;
+      } catch (error) {
+        if (!isTimeout(error) || this.#clock.monotonicMs() >= until) throw error;
+      }
+    }
   }
 
   /**
@@ -146,9 +168,14 @@ export class DfuDevice {
     }
     await this.#select(alternate);
     await this.#setPointer(address);
-    await this.#download(FIRST_DATA_BLOCK, bytes, () =>
-      this.#fault('WRITE_FAILED', `the device failed to write ${bytes.length} bytes at ${hexAddress(address)}`),
+    failPoint('write:pointer-set');
+    await this.#download(
+      FIRST_DATA_BLOCK,
+      bytes,
+      () => this.#fault('WRITE_FAILED', `the device failed to write ${bytes.length} bytes at ${hexAddress(address)}`),
+      'write:block-sent',
     );
+    failPoint('write:block-written');
     await this.#command('ABORT');
   }
 
@@ -165,6 +192,7 @@ export class DfuDevice {
         TRANSFER_TIMEOUT_MS,
       );
       if (out.status === 'stall') throw this.#fault('LEAVE_FAILED', 'the device refuses to leave DFU mode');
+      failPoint('leave:asked');
       // A stall may be that of a write which an earlier host gave up on; a second one means that nothing has happened.
       const status =
         (await this.#statusOrStall(TRANSFER_TIMEOUT_MS)) ?? (await this.#statusOrStall(TRANSFER_TIMEOUT_MS));
@@ -195,7 +223,7 @@ export class DfuDevice {
   }
 
   /** DNLOAD, then GETSTATUS until the device is no longer busy. */
-  async #download(block: number, bytes: Uint8Array, failed: () => Fault): Promise<void> {
+  async #download(block: number, bytes: Uint8Array, failed: () => Fault, sent?: FailPoint): Promise<void> {
     const out = await this.port.controlTransferOut(dfuSetup('DNLOAD', block), bytes, TRANSFER_TIMEOUT_MS);
     if (out.status === 'stall') throw this.#fault('DFU_PROTOCOL', `the device refused block ${block} (DNLOAD stalled)`);
     if (out.bytesWritten !== bytes.length) {
@@ -204,6 +232,7 @@ export class DfuDevice {
         `the device took ${out.bytesWritten} of ${bytes.length} bytes of block ${block}`,
       );
     }
+    if (sent) failPoint(sent);
     for (let poll = 0; poll < MAX_BUSY_POLLS; poll += 1) {
       const status = await this.#statusOrStall(WRITE_TIMEOUT_MS);
       if (status === null || status.status !== 0) throw failed();
@@ -214,6 +243,12 @@ export class DfuDevice {
       await this.#clock.sleep(Math.min(status.pollTimeoutMs, MAX_POLL_WAIT_MS));
     }
     throw this.#fault('DFU_PROTOCOL', `the device stays busy after block ${block}`);
+  }
+
+  /** GETSTATE; null where the device does not tell. */
+  async #state(): Promise<number | null> {
+    const answer = await this.port.controlTransferIn(dfuSetup('GETSTATE'), 1, TRANSFER_TIMEOUT_MS);
+    return answer.status === 'stall' ? null : (answer.data[0] ?? null);
   }
 
   async #statusOrStall(timeoutMs: number): Promise<DfuStatus | null> {
@@ -230,7 +265,7 @@ export class DfuDevice {
   }
 
   #fault(
-    code: 'DFU_NOT_IDLE' | 'DFU_PROTOCOL' | 'READ_FAILED' | 'WRITE_FAILED' | 'LEAVE_FAILED',
+    code: 'DFU_NOT_IDLE' | 'DEVICE_LEAVING' | 'DFU_PROTOCOL' | 'READ_FAILED' | 'WRITE_FAILED' | 'LEAVE_FAILED',
     message: string,
     cause?: unknown,
   ): Fault {

@@ -20,6 +20,11 @@ export class BusWatch {
   readonly #clock: Clock;
   readonly #events: BusWatchEvents;
   readonly #present = new Map<UsbPath, string>();
+  /** What the last look found, and when (monotonic) it began. */
+  #last: { readonly atMs: number; readonly ports: ReadonlyMap<UsbPath, UsbPort> } = {
+    atMs: -Infinity,
+    ports: new Map(),
+  };
   readonly #troubled = new Set<UsbBus>();
   readonly #stop = new AbortController();
   #wake: AbortController = new AbortController();
@@ -35,6 +40,13 @@ export class BusWatch {
   /** Whether a device is on a bus as far as the last look told. */
   isPresent(path: UsbPath): boolean {
     return this.#present.has(path);
+  }
+
+  /** The device at a path by a look that began after `sinceMs`; where there was none yet, one is asked for. */
+  find(path: UsbPath, sinceMs: number): UsbPort | null {
+    if (this.#last.atMs >= sinceMs) return this.#last.ports.get(path) ?? null;
+    this.#wake.abort();
+    return null;
   }
 
   /** Resolves after the first look at every bus. */
@@ -62,9 +74,11 @@ export class BusWatch {
   }
 
   async #look(): Promise<void> {
+    const atMs = this.#clock.monotonicMs();
     const lists = await Promise.all(this.#buses.map(bus => this.#list(bus)));
     const there = new Map<UsbPath, UsbPort>();
     for (const port of lists.flat()) if (isCandidate(port)) there.set(port.path, port);
+    this.#last = { atMs, ports: there };
     for (const [path, instance] of [...this.#present]) {
       const port = there.get(path);
       // A bus in trouble says nothing about its devices; another device at the same path is an arrival.

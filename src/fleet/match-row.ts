@@ -46,10 +46,11 @@ export function matchRow(path: UsbPath, evidence: Evidence, rows: RowIndex): Mat
     if (!row) return { kind: 'stranger', deviceId: id, fault: null };
     return { kind: 'row', row, identity: evidence.serialId !== null ? 'serial' : 'dct' };
   }
-  if (evidence.dct === 'zeros') {
+  if (evidence.dct === 'zeros' && !here) {
     const fault = new Fault('DCT_UNREADABLE', 'the DCT reads as zeros', { facts: { path } });
-    return here ? { kind: 'conflict', row: here, deviceId: null, fault } : { kind: 'stranger', deviceId: null, fault };
+    return { kind: 'stranger', deviceId: null, fault };
   }
+  // One whose DCT reads as zeros too: its session says so, once it has kept what can be saved.
   if (here) return { kind: 'row', row: here, identity: 'manifest' };
   const fault = new Fault('IDENTITY_UNKNOWN', 'neither its serial nor its DCT tells its ID', { facts: { path } });
   return { kind: 'stranger', deviceId: null, fault };

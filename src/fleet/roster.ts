@@ -1,10 +1,9 @@
 import type { Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
-import { outcomeOf } from '../core/errors.ts';
-import type { Fault } from '../core/errors.ts';
+import { Fault, outcomeOf } from '../core/errors.ts';
 import type { DeviceSettled } from '../core/events.ts';
 import type { StepRecord } from '../core/ledger.ts';
-import type { Outcome } from '../core/outcomes.ts';
+import type { Failures, Outcome } from '../core/outcomes.ts';
 import type { UsbPath } from '../core/usb-path.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
 import type { FleetLedger, FleetOptions, RowBefore } from './options.ts';
@@ -61,17 +60,21 @@ export class Roster {
     for (const row of this.#options.rows) {
       const before = this.#before.get(row.deviceId);
       if (before?.settled) this.skip(row, null, `settled earlier: ${before.outcome ?? ''}`, before);
+      else if (before?.failures?.quarantined) {
+        this.skip(row, null, new Fault('QUARANTINED', whyQuarantined(before.failures)), before);
+      }
     }
   }
 
   /** Told, and not put on record. */
-  skip(row: ManifestRow, path: UsbPath | null, message: string, before?: RowBefore): void {
+  skip(row: ManifestRow, path: UsbPath | null, why: string | Fault, before?: RowBefore): void {
+    const { code, message, hint } = typeof why === 'string' ? { code: null, message: why, hint: null } : why;
     this.#tell(row, path, {
       ...NOTHING_DONE,
       outcome: 'skipped',
-      code: null,
+      code,
       message,
-      hint: null,
+      hint,
       cloud: before?.cloud ?? 'none',
     });
   }
@@ -114,6 +117,7 @@ export class Roster {
     return this.devices().map(device => {
       if (device.outcome !== 'skipped') return device;
       const before = this.#before.get(device.deviceId);
+      if (device.code === 'QUARANTINED') return { outcome: 'fail', cloud: before?.cloud ?? 'none' };
       return { outcome: before?.outcome ?? null, cloud: before?.cloud ?? 'none' };
     });
   }
@@ -131,6 +135,10 @@ export class Roster {
     this.#options.observer(settled);
     this.#onSettled();
   }
+}
+
+export function whyQuarantined({ count, code }: Failures): string {
+  return `in quarantine after ${count} failed ${count === 1 ? 'attempt' : 'attempts'}, the last with ${code ?? 'no code'}`;
 }
 
 export const FROM_RECORD = 'finished from the record';

@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
-import { Fault, outcomeOf, toFault } from '../core/errors.ts';
+import { countsAgainstDevice, Fault, outcomeOf, toFault } from '../core/errors.ts';
 import type { FaultCode } from '../core/errors.ts';
 import type { RunSummary } from '../core/events.ts';
 import { FAULTS } from '../core/fault-codes.ts';
@@ -14,6 +14,7 @@ import { BusWatch } from './bus-watch.ts';
 import type { FleetOptions, FleetParts } from './options.ts';
 import { DeviceQueues } from './queues.ts';
 import { FROM_RECORD, Roster } from './roster.ts';
+import { Sockets } from './sockets.ts';
 import { tooManyFailed } from './stop-rules.ts';
 import { countOutcomes, exitCodeOf } from './totals.ts';
 
@@ -46,6 +47,7 @@ class Fleet {
   readonly #arrivals: Arrivals;
   readonly #watch: BusWatch;
   readonly #working = new Map<DeviceId, Working>();
+  readonly #sockets = new Sockets();
   readonly #tasks = new Set<Promise<void>>();
   readonly #began: number;
   #started = 0;
@@ -130,6 +132,15 @@ class Fleet {
     const { limit, maxFail, observer, runId, job } = this.#o;
     const { deviceId, productId } = row;
     if (this.#closed !== null) return; // settled with the rest
+    if (this.#sockets.isBad(port.path)) {
+      this.#working.delete(deviceId);
+      const fault = new Fault(
+        'SOCKET_BAD',
+        `different devices failed in the socket ${port.path}: it takes no more of them`,
+      );
+      await this.#roster.settleFault(row, port.path, fault);
+      return;
+    }
     this.#started += 1;
     if (limit !== null && this.#started >= limit) this.#close('limit');
     const order: SessionOrder = {
@@ -138,10 +149,11 @@ class Fleet {
       subject: { deviceId, productId },
       port,
       drain: AbortSignal.any([this.#o.drain, working.stop.signal]),
+      findAgain: sinceMs => this.#watch.find(port.path, sinceMs),
       onStep: step => observer({ type: 'step', ts: this.#clock.now(), deviceId, path: port.path, step }),
     };
     const record = await runSession(order, this.#parts);
-    await this.#roster.settle(row, port.path, this.#judge(row, working, record));
+    await this.#roster.settle(row, port.path, this.#blame(row, port.path, this.#judge(row, working, record)));
     this.#working.delete(deviceId);
     if (this.#o.unauthorized() !== null) this.#close('CLOUD_UNAUTHORIZED');
     if (tooManyFailed(maxFail, this.#roster.failed, this.#o.rows.length)) this.#close('STOPPED');
@@ -155,10 +167,24 @@ class Fleet {
     }
     // A device that an earlier run had sent out of DFU mode may still be seen for its last half second.
     const finishable = this.#roster.before(row.deviceId)?.finishable;
-    if (finishable && (record.code === 'USB_GONE' || record.code === 'DFU_NOT_IDLE')) {
+    if (finishable && (record.code === 'USB_GONE' || record.code === 'DEVICE_LEAVING')) {
       return { ...record, ...finishable, outcome: 'pass', code: null, message: FROM_RECORD, hint: null };
     }
     return record;
+  }
+
+  /** Device or socket: what earlier failures, here and elsewhere, say of this one. */
+  #blame({ deviceId }: ManifestRow, path: UsbPath, record: SessionRecord): SessionRecord {
+    if (!countsAgainstDevice(record.outcome, record.code)) return record;
+    const earlier = this.#roster.before(deviceId)?.failures?.paths ?? [];
+    const { elsewhere, socketTurnedBad } = this.#sockets.failed(path, deviceId, earlier);
+    if (socketTurnedBad) {
+      const { hint } = FAULTS.SOCKET_BAD;
+      this.#note(`different devices failed in the socket ${path}: it takes no more of them in this run`, hint);
+    }
+    if (elsewhere === null) return record;
+    const message = `${record.message ?? 'it failed'}; it failed at ${elsewhere} before, so the device is bad, not the socket`;
+    return { ...record, outcome: 'fail', message, hint: 'take it off the rack: it failed in two sockets' };
   }
 
   /** The one that is being worked on stops, unless it is being written already. */

@@ -4,7 +4,7 @@ import type { DeviceId } from '../core/device-id.ts';
 import { DfuDevice } from '../dfu/dfu-device.ts';
 import { DCT } from '../photon/dct.ts';
 import { idFromDct, idFromSerial } from '../photon/identity.ts';
-import { dctAlternate } from './steps/preflight.ts';
+import { dctAlternate } from './alternates.ts';
 
 /** What a device tells of its identity. */
 export interface Evidence {

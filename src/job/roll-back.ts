@@ -1,5 +1,6 @@
 import { sameBytes, sha256Hex, wipe } from '../core/bytes.ts';
 import { Fault, toFault } from '../core/errors.ts';
+import type { RefusalDoubt } from '../core/ledger.ts';
 import { classifyPrivateKey } from '../photon/classify-key.ts';
 import { DCT, fieldOf } from '../photon/dct.ts';
 import type { PublicKey } from '../keys/public-key.ts';
@@ -8,13 +9,13 @@ import { untilNoSendIsInFlight } from './steps/write.ts';
 
 /**
  * Puts the block that was on the device before back, byte for byte, verifies it, and makes the earlier key current on
- * record. After an uncertain refusal the cloud is told the old key again, since it may hold the refused one.
+ * record. After a refusal that leaves a doubt the cloud is told the old key again, since it may hold the refused one.
  * @param how.alreadyThere the old bytes were found on the device: only the record is left to do
  * @throws Fault ROLLBACK_FAILED; the next run finishes it
  */
 export async function rollBack(
   context: StepContext,
-  how: { uncertain: boolean; alreadyThere: boolean },
+  how: { doubt: RefusalDoubt; alreadyThere: boolean },
 ): Promise<void> {
   const { ledger, sender, clock, work } = context;
   const { writeId } = work;
@@ -29,7 +30,7 @@ export async function rollBack(
     writeId,
     at: clock.now(),
     oldFingerprint: oldKey?.fingerprint ?? null,
-    resend: how.uncertain && oldKey ? { fingerprint: oldKey.fingerprint, publicPem: oldKey.pem } : null,
+    resend: how.doubt !== 'none' && oldKey ? { fingerprint: oldKey.fingerprint, publicPem: oldKey.pem } : null,
   });
   work.fingerprint = oldKey?.fingerprint ?? null;
   // Whatever the answer, it is on record: the row is refused all the same.

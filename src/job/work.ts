@@ -34,6 +34,8 @@ export interface Work {
   /** Of the key on the device once the session is through. */
   fingerprint: string | null;
   cloud: CloudState;
+  /** This session has written to the device, or taken up a write that an earlier one began. */
+  underWay: boolean;
 }
 
 export function newWork(): Work {
@@ -49,7 +51,15 @@ export function newWork(): Work {
     sendId: null,
     fingerprint: null,
     cloud: 'none',
+    underWay: false,
   };
+}
+
+/** For another go at the same device: what is there now is read anew, what the session has come to know stays. */
+export function renewWork(work: Work): Work {
+  wipeWork(work);
+  const { fingerprint, cloud, underWay } = work;
+  return { ...newWork(), fingerprint, cloud, underWay };
 }
 
 /** Key bytes do not outlive the session. */

@@ -28,6 +28,12 @@ export function publicKeyFromSpki(spki: Buffer): PublicKey {
   };
 }
 
+/** The fingerprint of what a PEM holds; null where it holds no public key. */
+export function fingerprintOfPem(pem: string): string | null {
+  const spki = pem.includes('PUBLIC KEY') ? toSpki(Buffer.from(pem)) : null;
+  return spki && sha256Hex(spki);
+}
+
 /** Length of a server key that the firmware can read, in bytes: it takes the modulus from offset 33. */
 export const SERVER_KEY_BYTES = 294;
 

@@ -20,6 +20,12 @@ export const DCT = {
 /** What the firmware reads of the private key's field. */
 export const FIRMWARE_PRIVATE_KEY_BYTES = 612;
 
+/**
+ * The DCT's two raw copies in the internal flash, 16 KB each, side by side. They can be read where the bootloader's own
+ * way to the DCT leads through system parts that are broken.
+ */
+export const RAW_DCT_COPIES = { address: 0x0800_4000, length: 0x8000 } as const;
+
 /** Alternate settings by the beginning of their names. */
 export const ALTERNATE = { FLASH: '@Internal Flash', DCT: '@DCT Flash' } as const;
 

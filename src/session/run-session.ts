@@ -1,6 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import { Fault, outcomeOf, toFault } from '../core/errors.ts';
 import type { FaultCode } from '../core/errors.ts';
+import { failPoint } from '../core/fail-points.ts';
 import type { Ledger, Sender, StepRecord } from '../core/ledger.ts';
 import type { CloudState, Outcome } from '../core/outcomes.ts';
 import { DfuDevice } from '../dfu/dfu-device.ts';
@@ -9,8 +10,12 @@ import { bootloaderOfPort, platformOfPort } from '../job/port-facts.ts';
 import type { StepContext, Subject } from '../job/step.ts';
 import { STEPS } from '../job/steps.ts';
 import type { StepName } from '../job/steps.ts';
-import { newWork, wipeWork } from '../job/work.ts';
+import { newWork, renewWork, wipeWork } from '../job/work.ts';
 import type { UsbPort } from '../usb/port.ts';
+import { climb } from './climb.ts';
+import type { FindAgain, Grip } from './climb.ts';
+import { Ladder } from './ladder.ts';
+import type { Rung } from './ladder.ts';
 
 /** What sessions need of the world; the same for all of a run. */
 export interface SessionParts {
@@ -28,7 +33,9 @@ export interface SessionOrder {
   readonly port: UsbPort;
   /** No new work is wanted: a session that has not begun to write stops, one that has goes on to its end. */
   readonly drain: AbortSignal;
-  readonly onStep: (step: StepName) => void;
+  /** How a device that was reset, or has left the bus, is found again at its path. */
+  readonly findAgain: FindAgain;
+  readonly onStep: (step: StepName | Rung) => void;
 }
 
 /** What became of one device. */
@@ -45,19 +52,17 @@ export interface SessionRecord {
 }
 
 /**
- * One device from open to closed: each step of the job in turn, each with its deadline, and the record of it. Never
- * throws: an outcome is data.
+ * One device from open to closed: each step of the job in turn, each with its deadline, the recovery ladder where the
+ * device fails, and the record of it all. Never throws: an outcome is data.
  */
 export async function runSession(order: SessionOrder, parts: SessionParts): Promise<SessionRecord> {
   const { clock, ledger } = parts;
   const { port, subject } = order;
   const startedAt = clock.now();
   const began = clock.monotonicMs();
-  const steps: StepRecord[] = [];
-  const work = newWork();
+  const session = new Session(order, parts);
   let attemptId: number | null = null;
   let fault: Fault | null = null;
-  let device: DfuDevice | undefined;
   try {
     ({ attemptId } = await ledger.beginAttempt({
       runId: order.runId,
@@ -67,17 +72,12 @@ export async function runSession(order: SessionOrder, parts: SessionParts): Prom
       bootloader: bootloaderOfPort(port),
       at: startedAt,
     }));
-    device = await DfuDevice.open(port, clock, order.drain);
-    const context: StepContext = { ...parts, ...order, plan: order.job.plan, attemptId, device, work };
-    for (const step of order.job.steps) {
-      order.onStep(step.name);
-      await runStep(step, context, steps);
-    }
+    fault = await session.run(attemptId);
+    if (!fault) failPoint('session:end');
   } catch (error) {
     fault = toFault(error);
   } finally {
-    await device?.close();
-    wipeWork(work);
+    await session.close();
   }
   return {
     attemptId,
@@ -85,9 +85,9 @@ export async function runSession(order: SessionOrder, parts: SessionParts): Prom
     code: fault?.code ?? null,
     message: fault?.message ?? null,
     hint: fault?.hint ?? null,
-    fingerprint: work.fingerprint,
-    cloud: work.cloud,
-    steps,
+    fingerprint: session.work.fingerprint,
+    cloud: session.work.cloud,
+    steps: session.steps,
     durationMs: clock.monotonicMs() - began,
   };
 }
@@ -96,34 +96,128 @@ function outcomeOfFault(fault: Fault): Outcome {
   return fault.code === 'INTERRUPTED' ? 'aborted' : outcomeOf(fault.code);
 }
 
-async function runStep(
-  { name, options }: Job['steps'][number],
-  context: StepContext,
-  steps: StepRecord[],
-): Promise<void> {
-  const { clock } = context;
-  const startedAt = clock.now();
-  const began = clock.monotonicMs();
-  const step = STEPS[name];
-  let state: StepRecord['state'] = 'failed';
-  try {
-    if (context.drain.aborted && !isUnderWay(context)) {
-      throw new Fault('INTERRUPTED', 'interrupted before anything was written');
-    }
-    // The options were checked by this very step's schema when the job was read.
-    const acting = step.run(context, options as never);
-    state = await withDeadline(acting, step.deadlineMs, context, name);
-  } catch (error) {
-    if (toFault(error).code === 'INTERRUPTED') state = 'aborted';
-    throw error;
-  } finally {
-    steps.push({ name, state, startedAt, ms: clock.monotonicMs() - began });
-  }
-}
+/** After a roll-back that failed, these say that it is through, or can't be. */
+const ROLL_BACK_ENDS: readonly FaultCode[] = ['CLOUD_REFUSED', 'CLOUD_KEY_UNCERTAIN', 'ROLLBACK_CONFLICT'];
 
-/** From its first write on, a session goes to a safe point, which is its end. */
-function isUnderWay({ work }: StepContext): boolean {
-  return work.writeId !== null;
+class Session {
+  readonly #order: SessionOrder;
+  readonly #parts: SessionParts;
+  readonly steps: StepRecord[] = [];
+  work = newWork();
+  #grip: Grip;
+
+  constructor(order: SessionOrder, parts: SessionParts) {
+    this.#order = order;
+    this.#parts = parts;
+    this.#grip = { port: order.port, device: undefined };
+  }
+
+  /** @returns what it failed with in the end; null where every step is through */
+  async run(attemptId: number): Promise<Fault | null> {
+    const ladder = new Ladder();
+    let rollBackFault: Fault | null = null;
+    for (;;) {
+      let fault: Fault;
+      try {
+        await this.#allSteps(attemptId);
+        return null;
+      } catch (error) {
+        fault = toFault(error);
+      }
+      if (fault.code === 'ROLLBACK_FAILED') rollBackFault = fault;
+      if (!(await this.#climbed(ladder, fault.code))) {
+        return rollBackFault && !ROLL_BACK_ENDS.includes(fault.code) ? rollBackFault : fault;
+      }
+      this.work = renewWork(this.work);
+    }
+  }
+
+  /** Never throws: what went wrong before matters more. */
+  async close(): Promise<void> {
+    await this.#grip.device?.close();
+    wipeWork(this.work);
+  }
+
+  async #allSteps(attemptId: number): Promise<void> {
+    const { job, drain } = this.#order;
+    const device = this.#grip.device ?? (await DfuDevice.open(this.#grip.port, this.#parts.clock, drain));
+    this.#grip = { port: this.#grip.port, device };
+    const context: StepContext = {
+      ...this.#parts,
+      ...this.#order,
+      plan: job.plan,
+      attemptId,
+      device,
+      work: this.work,
+    };
+    for (const step of job.steps) {
+      failPoint(`step:${step.name}`);
+      this.#order.onStep(step.name);
+      await this.#runStep(step, context);
+    }
+  }
+
+  async #runStep({ name, options }: Job['steps'][number], context: StepContext): Promise<void> {
+    await this.#recorded(name, async () => {
+      if (context.drain.aborted && !context.work.underWay) {
+        throw new Fault('INTERRUPTED', 'interrupted before anything was written');
+      }
+      const step = STEPS[name];
+      // The options were checked by this very step's schema when the job was read.
+      return withDeadline(step.run(context, options as never), step.deadlineMs, context, name);
+    });
+  }
+
+  /** Climbs until a rung holds. @returns whether the steps are worth another go */
+  async #climbed(ladder: Ladder, code: FaultCode): Promise<boolean> {
+    while (!this.#order.drain.aborted) {
+      const rung = ladder.next(code);
+      if (rung === null) return false;
+      this.#order.onStep(rung);
+      if (rung === 'ask-replug') {
+        await this.#recorded(rung, () => Promise.resolve('ok')); // the fault's hint asks
+        return false;
+      }
+      const grip = await this.#gripBy(rung);
+      if (grip) {
+        this.#grip = grip;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** null where the rung did not hold, whatever the reason: the fault that led here is the one that is told. */
+  async #gripBy(rung: Exclude<Rung, 'ask-replug'>): Promise<Grip | null> {
+    const { findAgain, drain } = this.#order;
+    const held: Grip[] = [];
+    try {
+      await this.#recorded(rung, async () => {
+        const grip = await climb(rung, this.#grip, { clock: this.#parts.clock, findAgain, drain });
+        if (grip) held.push(grip);
+        return grip ? 'ok' : 'failed';
+      });
+    } catch (error) {
+      const fault = toFault(error);
+      if (fault.code === 'BUG') throw fault;
+    }
+    return held[0] ?? null;
+  }
+
+  async #recorded(name: string, act: () => Promise<StepRecord['state']>): Promise<void> {
+    const { clock } = this.#parts;
+    const startedAt = clock.now();
+    const began = clock.monotonicMs();
+    let state: StepRecord['state'] = 'failed';
+    try {
+      state = await act();
+    } catch (error) {
+      if (toFault(error).code === 'INTERRUPTED') state = 'aborted';
+      throw error;
+    } finally {
+      this.steps.push({ name, state, startedAt, ms: clock.monotonicMs() - began });
+    }
+  }
 }
 
 /**

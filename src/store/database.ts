@@ -1,9 +1,10 @@
-import { closeSync, existsSync, fchmodSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, fchmodSync, fstatSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { Fault } from '../core/errors.ts';
 import { Db } from './db.ts';
+import type { Guard } from './db.ts';
 import { systemCode } from '../core/system-code.ts';
 
 /** `PFLT` in the SQLite header says that a database is ours. */
@@ -34,7 +35,7 @@ export function openDatabase({ path, create, migrationsDir }: OpenDatabase): Db 
     raw.pragma('foreign_keys = ON');
     raw.pragma('trusted_schema = OFF');
     migrate(raw, migrations);
-    return new Db(raw);
+    return new Db(raw, guardsOf(migrations));
   } catch (error) {
     raw?.close();
     throw asFault(error, path);
@@ -49,15 +50,27 @@ function makeFile(path: string, create: boolean): void {
       hint: '`photon-fleet run` makes it; name another one with --db',
     });
   }
+  if (!stat && createEmpty(path)) return;
   try {
     // WAL and shared memory take their mode from this file, so it is 0600 before SQLite sees it.
-    const fd = openSync(path, stat ? 'r+' : 'wx', 0o600);
+    const fd = openSync(path, 'r+');
     try {
-      if ((stat?.mode ?? 0) & 0o077) fchmodSync(fd, 0o600);
+      if (fstatSync(fd).mode & 0o077) fchmodSync(fd, 0o600);
     } finally {
       closeSync(fd);
     }
   } catch (cause) {
+    throw new Fault('DB_UNREADABLE', `the database ${path} can't be opened (${systemCode(cause)})`, { cause });
+  }
+}
+
+/** @returns false where another process was quicker */
+function createEmpty(path: string): boolean {
+  try {
+    closeSync(openSync(path, 'wx', 0o600));
+    return true;
+  } catch (cause) {
+    if (systemCode(cause) === 'EEXIST') return false;
     throw new Fault('DB_UNREADABLE', `the database ${path} can't be opened (${systemCode(cause)})`, { cause });
   }
 }
@@ -91,6 +104,19 @@ function migrate(raw: Database.Database, migrations: readonly string[]): void {
   }
 }
 
+/** What the migrations make in an empty database. */
+function guardsOf(migrations: readonly string[]): Guard[] {
+  const empty = new Database(':memory:');
+  try {
+    for (const sql of migrations) empty.exec(sql);
+    return empty
+      .prepare<[], Guard>(`SELECT name, sql FROM sqlite_schema WHERE type IN ('trigger', 'index') AND sql IS NOT NULL`)
+      .all();
+  } finally {
+    empty.close();
+  }
+}
+
 function readMigrations(dir: string): string[] {
   const names = readdirSync(dir)
     .filter(name => /^\d{4}_[a-z0-9_]+\.sql$/.test(name))
@@ -105,11 +131,12 @@ function readMigrations(dir: string): string[] {
 export function asFault(error: unknown, path: string): Fault {
   if (error instanceof Fault) return error;
   const code = systemCode(error);
-  if (code === 'SQLITE_NOTADB') return new Fault('DB_FOREIGN', `${path} is no SQLite database`, { cause: error });
-  if (code === 'SQLITE_CANTOPEN') {
+  if (code.startsWith('SQLITE_NOTADB'))
+    return new Fault('DB_FOREIGN', `${path} is no SQLite database`, { cause: error });
+  if (code.startsWith('SQLITE_CANTOPEN')) {
     return new Fault('DB_UNREADABLE', `the database ${path} can't be opened`, { cause: error });
   }
-  if (code === 'SQLITE_CORRUPT') {
+  if (code.startsWith('SQLITE_CORRUPT')) {
     return new Fault('RECORD_INVALID', `the database ${path} is damaged`, { cause: error });
   }
   if (code.startsWith('SQLITE_')) {

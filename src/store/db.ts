@@ -1,12 +1,22 @@
 import type Database from 'better-sqlite3';
 
+/** A trigger or an index, with the SQL that makes it. */
+export interface Guard {
+  readonly name: string;
+  readonly sql: string;
+}
+
 /** A connection with its prepared statements: each text is prepared once. */
 export class Db {
   readonly raw: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
 
-  constructor(raw: Database.Database) {
+  /** The triggers and indexes of the schema, as the migrations make them. */
+  readonly guards: readonly Guard[];
+
+  constructor(raw: Database.Database, guards: readonly Guard[]) {
     this.raw = raw;
+    this.guards = guards;
   }
 
   /** The rows of a query; the caller names their shape, which the schema in migrations/ guarantees. */

@@ -1,6 +1,8 @@
 import * as attempts from './ops/attempts.ts';
+import * as check from './ops/check.ts';
 import * as history from './ops/history.ts';
 import * as outbox from './ops/outbox.ts';
+import * as quarantine from './ops/quarantine.ts';
 import * as reports from './ops/reports.ts';
 import * as runs from './ops/runs.ts';
 import * as upkeep from './ops/upkeep.ts';
@@ -9,8 +11,10 @@ import * as writes from './ops/writes.ts';
 /** Everything that can be asked of the record, by name: the worker thread runs them, the main thread only names them. */
 export const OPERATIONS = {
   ...attempts,
+  ...check,
   ...history,
   ...outbox,
+  ...quarantine,
   ...reports,
   ...runs,
   ...upkeep,

@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { armFailPoint, failPoint, isFailPoint } from '../core/fail-points.ts';
 import { asFault, openDatabase } from './database.ts';
 import type { Db } from './db.ts';
 import { toPlain } from './messages.ts';
@@ -59,6 +60,7 @@ function commit(open: Db, requests: readonly Request[]): void {
       open.raw.exec('SAVEPOINT one');
       try {
         replies.push({ type: 'done', id: request.id, output: perform(open, request) });
+        passBy(request, 'performed');
       } catch (error) {
         if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
         open.raw.exec('ROLLBACK TO one');
@@ -67,6 +69,7 @@ function commit(open: Db, requests: readonly Request[]): void {
       open.raw.exec('RELEASE one');
     }
     open.raw.exec('COMMIT');
+    for (const request of requests) passBy(request, 'committed');
   } catch (error) {
     if (open.raw.inTransaction) open.raw.exec('ROLLBACK');
     const fault = toPlain(asFault(error, settings.path));
@@ -74,6 +77,11 @@ function commit(open: Db, requests: readonly Request[]): void {
     return;
   }
   for (const reply of replies) post(reply);
+}
+
+function passBy({ name }: Request, when: 'performed' | 'committed'): void {
+  const point = `record:${name}:${when}`;
+  if (isFailPoint(point)) failPoint(point);
 }
 
 function alone(open: Db, request: Request): void {
@@ -91,6 +99,7 @@ function shut(): void {
 }
 
 try {
+  armFailPoint(process.env);
   for (const lock of settings.locks) locks.push(takeLock(lock));
   db = openDatabase(settings);
   parentPort?.on('message', (request: Request) => {

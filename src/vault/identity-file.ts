@@ -69,17 +69,11 @@ export async function makeIdentity(path: string): Promise<StationIdentity> {
   const recipient = await identityToRecipient(identity);
   const temporary = `${path}.${randomBytes(6).toString('hex')}.new`;
   try {
-    const fd = openSync(temporary, 'wx', 0o600);
-    try {
-      writeSync(
-        fd,
-        `# photon-fleet: opens the backups and private keys of this station; keep a copy in a safe place\n`,
-      );
-      writeSync(fd, `# public key: ${recipient}\n${identity}\n`);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
+    writeNew(
+      temporary,
+      `# photon-fleet: opens the backups and private keys of this station; keep a copy in a safe place\n` +
+        `# public key: ${recipient}\n${identity}\n`,
+    );
     try {
       linkSync(temporary, path); // whole or not at all, and never over another one
     } catch (error) {
@@ -98,6 +92,21 @@ export async function makeIdentity(path: string): Promise<StationIdentity> {
       hint: 'name a folder that you may write to with --db or `vault.identityFile`',
       cause,
     });
+  }
+}
+
+/** A new file, 0600, on disk when this returns; nothing of it is left where it can't be written. */
+function writeNew(path: string, text: string): void {
+  const fd = openSync(path, 'wx', 0o600);
+  try {
+    const bytes = Buffer.from(text);
+    if (writeSync(fd, bytes) !== bytes.length) throw new Error('it was written in part only');
+    fsyncSync(fd);
+  } catch (error) {
+    unlinkSync(path);
+    throw error;
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -18,7 +18,7 @@ describe('a device with a fault has its own outcome, and the others are not dist
     ['dct-zeros', 'fail', 'DCT_UNREADABLE', 0],
     ['write-stall', 'fail', 'WRITE_FAILED', 0],
     ['write-drop', 'fail', 'VERIFY_MISMATCH', 0],
-    ['write-flip', 'fail', 'VERIFY_MISMATCH', 1],
+    ['write-flip', 'fail', 'VERIFY_MISMATCH', 2],
     ['read-unstable', 'fail', 'READ_UNSTABLE', 0],
     ['unplug:write', 'error', 'USB_GONE', 0],
     ['unplug:upload:2', 'error', 'USB_GONE', 0],

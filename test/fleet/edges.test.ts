@@ -3,7 +3,7 @@ import { Fault } from '#src/core/errors.ts';
 import { rackBus } from '#src/usb/usbip.ts';
 import { serveRack } from '#src/sim/usbip-server.ts';
 import { parseCloudFault } from '#src/sim/virtual-cloud.ts';
-import { rowOf, Station } from '../support/station.ts';
+import { roundTheLadder, rowOf, Station } from '../support/station.ts';
 
 const NOBODY = '0123456789abcdef01234567' as never;
 
@@ -70,7 +70,7 @@ describe('a device that turns up twice', () => {
 
 describe('what is not finished', () => {
   test('a roll-back that failed is finished by the next plain run', async () => {
-    await using station = await Station.open({ faults: ['#1:write-stall:2'] });
+    await using station = await Station.open({ faults: roundTheLadder('#1:write-stall:2') });
     station.cloud.setFaults([parseCloudFault('status:403')]);
     const old = await station.keyOn(0);
     const first = await station.run();
@@ -81,7 +81,7 @@ describe('what is not finished', () => {
   });
 
   test('a retry is not taken while the old key is being put back, and a rolled-back key is never sent', async () => {
-    await using station = await Station.open({ faults: ['#1:write-stall:2'] });
+    await using station = await Station.open({ faults: roundTheLadder('#1:write-stall:2') });
     station.cloud.setFaults([parseCloudFault('status:403')]);
     await station.run();
     await expect(station.store.call('retrySend', { deviceId: station.id(0), at: Date.now() })).rejects.toThrow(Fault);

@@ -5,7 +5,7 @@ import { systemClock } from '#src/core/clock.ts';
 import { DfuDevice } from '#src/dfu/dfu-device.ts';
 import { parseCloudFault } from '#src/sim/virtual-cloud.ts';
 import { simBus } from '#src/sim/sim-bus.ts';
-import { comparable, Station } from '../support/station.ts';
+import { comparable, roundTheLadder, Station } from '../support/station.ts';
 
 type Boundary = `before ${keyof Ledger}` | `after ${keyof Ledger}`;
 
@@ -163,7 +163,7 @@ describe('a run that was cut goes on from what is on the device', () => {
   });
 
   test('failed rows are left alone until --retry-failed, and count for the exit code all the same', async () => {
-    await using station = await Station.open({ faults: ['#1:write-stall:1'] });
+    await using station = await Station.open({ faults: roundTheLadder('#1:write-stall:1') });
     expect((await station.run()).summary).toMatchObject({ fail: 1, exitCode: 3 });
     expect((await station.run()).summary).toMatchObject({ skipped: 1, exitCode: 3 });
     expect((await station.run({ retryFailed: true })).summary).toMatchObject({ pass: 1, exitCode: 0 });

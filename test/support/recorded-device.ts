@@ -1,5 +1,5 @@
 import type { DeviceId } from '#src/core/device-id.ts';
-import type { LeasedSend } from '#src/core/ledger.ts';
+import type { LeasedSend, RefusalDoubt } from '#src/core/ledger.ts';
 import type { UsbPath } from '#src/core/usb-path.ts';
 import type { AnyStore } from './direct-store.ts';
 import type { RecordBench } from './record-bench.ts';
@@ -107,19 +107,19 @@ export class RecordedDevice {
     return write;
   }
 
-  async refused(key = 'new', old: string | null = null, uncertain = false): Promise<Prepared> {
+  async refused(key = 'new', old: string | null = null, doubt: RefusalDoubt = 'none'): Promise<Prepared> {
     const write = await this.verified(key, old);
     await this.lease(write.sendId);
-    await this.refuse(write.sendId, uncertain);
+    await this.refuse(write.sendId, doubt);
     return write;
   }
 
-  async refuse(sendId: number, uncertain = false): Promise<void> {
+  async refuse(sendId: number, doubt: RefusalDoubt = 'none'): Promise<void> {
     await this.#store.call('recordRefused', {
       sendId,
       status: 403,
       error: 'not yours',
-      uncertain,
+      doubt,
       at: this.#record.at,
     });
   }

@@ -40,6 +40,7 @@ export interface RunSettings extends Partial<Omit<FleetOptions, 'rows' | 'job' |
   readonly offline?: boolean;
   readonly again?: boolean;
   readonly retryFailed?: boolean;
+  readonly quarantineAfter?: number;
   /** Lies between the session and the record: a crash at a boundary is a method that never goes on. */
   readonly ledger?: (real: Ledger) => Ledger;
   /** The process dies after the device has gone through, before its row is settled. */
@@ -120,6 +121,7 @@ export class Station implements AsyncDisposable {
       rows = this.rows(),
       again = false,
       retryFailed = false,
+      quarantineAfter = 0,
       offline = false,
       onEvent,
       server,
@@ -135,6 +137,7 @@ export class Station implements AsyncDisposable {
       rows: rows.map(row => ({ ...row, extra: {} })),
       again,
       retryFailed,
+      quarantineAfter,
       at: Date.now(),
     });
     const events: RunEvent[] = [];
@@ -223,4 +226,12 @@ export function comparable(dct: Buffer): Buffer {
 
 export function pathOf(text: string): UsbPath {
   return text as UsbPath;
+}
+
+/**
+ * A fault that strikes the nth time, for as many times in a row as the recovery ladder tries: laid on top of each other,
+ * each of them lets the others' strikes pass.
+ */
+export function roundTheLadder(fault: string): string[] {
+  return Array<string>(4).fill(fault);
 }

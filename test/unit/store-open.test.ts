@@ -1,8 +1,9 @@
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openDatabase } from '#src/store/database.ts';
+import { checkRecord } from '#src/store/ops/check.ts';
 import { Store } from '#src/store/store.ts';
 import { Child } from '../support/children.ts';
 import { faultOf, RecordBench } from '../support/record-bench.ts';
@@ -25,18 +26,32 @@ async function refusal(path: string, create = true): Promise<string> {
   return `${code}: ${message.replaceAll(folder.path, '…')}`;
 }
 
+const migrationFiles = (): string[] => readdirSync(MIGRATIONS).sort();
+
 describe('a database', () => {
   test('is made from nothing, with the whole schema, and opened again as it is', async () => {
     const path = folder.file('a.db');
     await (await open(path)).close();
     const db = new Database(path);
-    expect(db.pragma('user_version', { simple: true })).toBe(1);
+    expect(db.pragma('user_version', { simple: true })).toBe(migrationFiles().length);
     expect(db.pragma('application_id', { simple: true })).toBe(Buffer.from('PFLT').readUInt32BE());
     const tables = db
       .prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'`)
       .pluck();
     expect(tables.all().sort()).toEqual(
-      ['attempts', 'backups', 'devices', 'keys', 'rows', 'runs', 'sends', 'station', 'steps', 'writes'].sort(),
+      [
+        'attempts',
+        'backups',
+        'devices',
+        'keys',
+        'releases',
+        'rows',
+        'runs',
+        'sends',
+        'station',
+        'steps',
+        'writes',
+      ].sort(),
     );
     const station = db.prepare('SELECT * FROM station').all();
     expect(station).toHaveLength(1);
@@ -89,15 +104,46 @@ describe('a database', () => {
     await record.store.call('backupTo', path);
     const grown = folder.file('migrations');
     mkdirSync(grown);
-    copyFileSync(join(MIGRATIONS, '0001_first.sql'), join(grown, '0001_first.sql'));
-    writeFileSync(join(grown, '0002_more.sql'), 'CREATE TABLE more (x INTEGER) STRICT; INSERT INTO more VALUES (1);');
+    const files = migrationFiles();
+    for (const name of files) copyFileSync(join(MIGRATIONS, name), join(grown, name));
+    const next = String(files.length + 1).padStart(4, '0');
+    writeFileSync(
+      join(grown, `${next}_more.sql`),
+      'CREATE TABLE more (x INTEGER) STRICT; INSERT INTO more VALUES (1);',
+    );
     for (let again = 0; again < 2; again += 1) {
       const db = openDatabase({ path, create: false, migrationsDir: grown });
       expect(db.all('SELECT x FROM more')).toEqual([{ x: 1 }]);
       expect(db.all('SELECT fingerprint FROM keys')).toEqual([{ fingerprint: 'k' }]);
       db.raw.close();
     }
-    expect(await refusal(path)).toBe('DB_NEWER: …/a.db has schema 2, and this program knows 1 at most');
+    expect(await refusal(path)).toBe(
+      `DB_NEWER: …/a.db has schema ${files.length + 1}, and this program knows ${files.length} at most`,
+    );
+  });
+
+  test('of the first schema grows up to this one, and knows which attempt took a write how far', () => {
+    const path = folder.file('a.db');
+    const first = folder.file('first');
+    mkdirSync(first);
+    copyFileSync(join(MIGRATIONS, '0001_first.sql'), join(first, '0001_first.sql'));
+    const old = openDatabase({ path, create: true, migrationsDir: first });
+    const id = '1'.repeat(24);
+    old.raw.exec(`
+      INSERT INTO runs VALUES (1, 'rekey', '/r.csv', 'x', 0, 'running', 1, NULL, NULL);
+      INSERT INTO devices VALUES ('${id}', 'photon', 'new', '1-1.1', 1, 1);
+      INSERT INTO attempts VALUES (1, 1, '${id}', '1-1.1', 'error', 'USB_GONE', 'x', 10, 20), (2, 1, '${id}', '1-1.1', NULL, NULL, NULL, 30, NULL);
+      INSERT INTO backups VALUES (1, '${id}', 1, 11, 'x', 8391, 'blank', NULL, x'00');
+      INSERT INTO keys VALUES (1, '${id}', 1, 'f', 'rsa', 1024, 'made', 'active', 'pem', x'00', 12, 31, NULL);
+      INSERT INTO sends VALUES (1, 1, '${id}', NULL, 'pending', 3, 2, 0, 503, 'busy', NULL, NULL, NULL, 12, 32);
+      INSERT INTO writes VALUES (1, '${id}', 1, 1, 1, 1, 34, 100, 'o', 'n', 'unknown', 0, 12, 32);
+    `);
+    old.raw.close();
+    const db = openDatabase({ path, create: false, migrationsDir: MIGRATIONS });
+    expect(db.all('SELECT last_attempt_id FROM writes')).toEqual([{ last_attempt_id: 2 }]);
+    expect(db.all('SELECT unknowns, unanswered FROM sends')).toEqual([{ unknowns: 2, unanswered: 2 }]);
+    expect(checkRecord(db)).toEqual([]);
+    db.raw.close();
   });
 
   test('whose migration fails half way is as it was before it', async () => {

@@ -25,6 +25,7 @@ describe('a lease', () => {
       publicPem: 'pem of a',
       productId: '4711',
       unknowns: 0,
+      unanswered: 0,
       attempts: 1,
     });
     expect(record.send(sendId)).toMatchObject({ lease_owner: 'replay:7', lease_until: LATER + 50 });

@@ -55,14 +55,14 @@ describe('a refused write is rolled back', () => {
 
   test('after an uncertain refusal: an accepted key is sent once more', async () => {
     const first = await device.accepted('a', { left: true });
-    const { writeId } = await device.refused('b', 'a', true);
-    expect((await record.store.call('openWrite', device.id))?.refusalUncertain).toBe(true);
+    const { writeId } = await device.refused('b', 'a', 'stored');
+    expect((await record.store.call('openWrite', device.id))?.doubt).toBe('stored');
     expect(await rollBack(writeId, 'a', true)).toBe(first.sendId);
     expect(device.story()[0]).toBe('key 1 a: active, send pending');
   });
 
   test('after an uncertain refusal: a key that was not made here is put on record, and sent', async () => {
-    const { writeId } = await device.refused('a', 'field', true);
+    const { writeId } = await device.refused('a', 'field', 'stored');
     const sendId = await rollBack(writeId, 'field', true);
     expect(device.story()).toEqual([
       'key 1 a: deactivated, send refused',

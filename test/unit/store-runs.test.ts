@@ -33,7 +33,17 @@ describe('a run', () => {
     expect(opened).toEqual({
       runId: 1,
       resumed: false,
-      rows: [{ deviceId: deviceIdOf(1), settled: false, outcome: null, code: null, cloud: 'none', finishable: null }],
+      rows: [
+        {
+          deviceId: deviceIdOf(1),
+          settled: false,
+          outcome: null,
+          code: null,
+          cloud: 'none',
+          failures: null,
+          finishable: null,
+        },
+      ],
     });
     expect(record.query('SELECT line, port, name, product_id, extra, outcome FROM rows')).toEqual([
       { line: 2, port: '1-1', name: 'A-01', product_id: '4711', extra: '{"colour":"red"}', outcome: null },

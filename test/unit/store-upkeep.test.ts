@@ -46,7 +46,13 @@ describe('a check of the record', () => {
     db.unsafeMode();
     db.pragma('foreign_keys = OFF');
     db.pragma('ignore_check_constraints = ON');
+    const guards = db.prepare<[], { name: string; sql: string }>(
+      `SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'`,
+    );
+    const before = guards.all();
+    for (const { name } of before) db.exec(`DROP TRIGGER ${name}`);
     db.exec(sql);
+    for (const guard of before) db.exec(guard.sql);
     db.close();
   }
 
@@ -61,24 +67,45 @@ describe('a check of the record', () => {
     ['UPDATE keys SET verified_at = NULL', 'an active key without a verification: '],
     [`UPDATE keys SET state = 'deactivated'`, 'a pending send of a key that is not on its device: '],
     [`UPDATE keys SET sealed_private = x''`, 'a made key without its sealed private half: '],
-    ['DROP TRIGGER sends_never_go; DELETE FROM sends', 'a key without a send: '],
-    ['DROP TRIGGER backups_never_change; UPDATE backups SET bytes = 0', 'an empty backup: '],
+    [`DELETE FROM sends; DELETE FROM sqlite_sequence WHERE name = 'sends'`, 'a key without a send: '],
+    ['UPDATE backups SET bytes = 0', 'an empty backup: '],
     [
       `INSERT INTO rows (run_id, device_id, line, outcome) SELECT run_id, device_id, 2, 'pass' FROM attempts;
-       DROP TRIGGER attempts_never_go; DROP TRIGGER writes_never_go; DROP TRIGGER backups_never_go;
-       DELETE FROM writes; DELETE FROM backups; DELETE FROM attempts`,
+       DELETE FROM writes; DELETE FROM backups; DELETE FROM attempts;
+       DELETE FROM sqlite_sequence WHERE name IN ('writes', 'backups', 'attempts')`,
       'a row that passed without an attempt: ',
     ],
+    [`UPDATE keys SET generation = 7`, 'a gap in the generations: '],
+    [`UPDATE sends SET state = 'accepted'`, 'an accepted send without its time: '],
+    [`UPDATE attempts SET outcome = 'pass'`, 'an attempt that ended without an outcome: '],
   ])('finds what can not be: %s', async (sql, problem) => {
     await device.leftToOutbox('a');
     tamper(sql);
-    expect(await check()).toEqual([problem + device.id]);
+    expect(await check()).toContain(problem + device.id);
+  });
+
+  test('finds what was taken out, by the numbers that are missing', async () => {
+    await device.accepted('a', { left: true });
+    await device.leftToOutbox('b');
+    tamper('DELETE FROM writes WHERE id = 1');
+    expect(await check()).toEqual(['writes: 2 were recorded, 1 are there']);
+  });
+
+  test('finds that a guard of the schema is gone', async () => {
+    await device.leftToOutbox('a');
+    const db = new Database(record.path);
+    db.exec('DROP TRIGGER keys_never_go; DROP INDEX sends_one_pending');
+    db.close();
+    expect((await check()).sort()).toEqual([
+      "the schema's guard keys_never_go is not as it should be",
+      "the schema's guard sends_one_pending is not as it should be",
+    ]);
   });
 
   test('finds what points at nothing', async () => {
     await device.leftToOutbox('a');
     tamper('UPDATE writes SET backup_id = 99');
-    expect(await check()).toEqual(['writes 1 points at nothing']);
+    expect(await check()).toEqual(['writes 1 points at nothing in backups']);
   });
 
   test('finds a damaged index', async () => {

@@ -43,7 +43,7 @@ describe('a write that goes well', () => {
       length: 1600,
       oldSha256: 'o',
       newSha256: 'n',
-      refusalUncertain: false,
+      doubt: 'none',
       backup: {
         backupId: 1,
         sha256: 'b'.repeat(64),

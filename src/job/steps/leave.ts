@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Fault } from '../../core/errors.ts';
+import { failPoint } from '../../core/fail-points.ts';
 import type { Step } from '../step.ts';
 
 /** Step 8: out of DFU mode. Only a device that passed comes here; every other one stays where it can be worked on. */
@@ -9,6 +10,7 @@ export const leave: Step<Record<string, never>> = {
   deadlineMs: 30_000,
   async run({ device, ledger, clock, work, plan }) {
     await device.leave();
+    failPoint('leave:left');
     if (!plan.writes) return 'ok';
     if (work.writeId === null) throw new Fault('BUG', 'leave without a write');
     await ledger.markLeft({ writeId: work.writeId, at: clock.now() });

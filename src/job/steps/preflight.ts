@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { allBytesAre } from '../../core/bytes.ts';
-import { Fault } from '../../core/errors.ts';
+import { Fault, isUnreadableDct } from '../../core/errors.ts';
 import type { DfuDevice } from '../../dfu/dfu-device.ts';
-import { parseMemoryMap } from '../../dfu/memory-map.ts';
-import { ALTERNATE, DCT } from '../../photon/dct.ts';
+import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
+import { dctAlternate } from '../alternates.ts';
+import { keepRawCopies } from '../raw-copies.ts';
 import type { Step } from '../step.ts';
 import { decideResume } from '../work.ts';
 
@@ -16,10 +17,14 @@ export const preflight: Step<Record<string, never>> = {
   name: 'preflight',
   options: z.strictObject({}),
   deadlineMs: 30_000,
-  async run({ subject, device, ledger, plan, work }) {
+  async run(context) {
+    const { subject, device, ledger, plan, work } = context;
     work.alternate = dctAlternate(device);
     await device.toIdle();
-    const dct = await readDct(device, work.alternate);
+    const dct = await readDct(device, work.alternate).catch(async (error: unknown) => {
+      if (isUnreadableDct(error)) await keepRawCopies(context);
+      throw error;
+    });
     work.dct = dct;
     const id = idFromDct(dct);
     if (id !== null && id !== subject.deviceId) {
@@ -40,18 +45,6 @@ export const preflight: Step<Record<string, never>> = {
     return 'ok';
   },
 };
-
-/** The alternate setting with the DCT, by its name. @throws Fault DEVICE_UNEXPECTED */
-export function dctAlternate(device: DfuDevice): number {
-  const { alternates } = device.descriptors;
-  const found = alternates.find(({ name }) => name.startsWith(ALTERNATE.DCT));
-  if (!found || !parseMemoryMap(found.name) || !alternates.some(({ name }) => name.startsWith(ALTERNATE.FLASH))) {
-    throw new Fault('DEVICE_UNEXPECTED', 'its alternate settings are not those of a Photon', {
-      facts: { path: device.port.path, alternates: alternates.map(({ name }) => name.slice(0, 40)).join(', ') },
-    });
-  }
-  return found.number;
-}
 
 /**
  * Bytes 0..8390 of the DCT. With broken system parts the bootloader gives zeros and says OK.

@@ -22,13 +22,13 @@ export const send: Step<Record<string, never>> = {
       return 'skipped';
     }
     if (resume === 'roll-back' || resume === 'rolled-back') {
-      const how = { uncertain: open?.refusalUncertain ?? true, alreadyThere: resume === 'rolled-back' };
+      const how = { doubt: open?.doubt ?? 'late', alreadyThere: resume === 'rolled-back' };
       return takeBack(context, how, 'the cloud refused the key earlier');
     }
     const delivery = await sender.deliver(sendId);
     if (delivery.kind === 'refused') {
       const said = `the cloud refused the key with ${delivery.status} (${delivery.reason})`;
-      return takeBack(context, { uncertain: delivery.uncertain, alreadyThere: false }, said);
+      return takeBack(context, { doubt: delivery.doubt, alreadyThere: false }, said);
     }
     let phase: string = delivery.kind;
     if (delivery.kind === 'pending') {
@@ -38,7 +38,8 @@ export const send: Step<Record<string, never>> = {
       });
     }
     if (phase === 'refused') {
-      const how = { uncertain: true, alreadyThere: false };
+      const recorded = await ledger.openWrite(context.subject.deviceId);
+      const how = { doubt: recorded?.doubt ?? 'late', alreadyThere: false };
       return takeBack(context, how, 'the cloud refused the key to a replay beside this run');
     }
     work.cloud = phase === 'accepted' ? 'accepted' : 'pending';
@@ -48,10 +49,8 @@ export const send: Step<Record<string, never>> = {
 
 async function takeBack(context: StepContext, how: Parameters<typeof rollBack>[1], said: string): Promise<never> {
   await rollBack(context, how);
-  // Where the old public key can't be derived, the cloud can't be told it again, and may hold the refused one.
+  // The cloud may hold the refused key where it can't be told the old one again, or may yet be overtaken by a late try.
   const isUnknown = (context.work.backup?.fingerprint ?? null) === null;
-  throw new Fault(
-    how.uncertain && isUnknown ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED',
-    `${said}; the old key is back on the device`,
-  );
+  const uncertain = how.doubt === 'late' || (how.doubt === 'stored' && isUnknown);
+  throw new Fault(uncertain ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED', `${said}; the old key is back on the device`);
 }

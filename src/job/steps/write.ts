@@ -35,9 +35,10 @@ export const write: Step<ServerOptions> = {
     if (open && work.resume !== 'fresh' && work.resume !== 'anew') {
       work.writeId = open.writeId;
       work.sendId = open.key?.sendId ?? null;
+      work.underWay = true;
       if (work.resume !== 'write') return 'skipped';
     }
-    if (drain.aborted) throw new Fault('INTERRUPTED', 'interrupted before anything was written');
+    if (drain.aborted && !work.underWay) throw new Fault('INTERRUPTED', 'interrupted before anything was written');
     work.block ??= composeBlock(plan, dctOf(work), null);
     if (work.resume === 'write' && sha256Hex(work.block.next) !== open?.newSha256) {
       work.resume = 'anew'; // the job says something else by now
@@ -46,6 +47,7 @@ export const write: Step<ServerOptions> = {
     if (resume === 'fresh' || resume === 'anew') await prepare(context);
     const writeId = work.writeId;
     if (writeId === null) throw new Fault('BUG', 'a write without an intent on record');
+    work.underWay = true;
     await untilNoSendIsInFlight(context, () => ledger.markWriting({ writeId, at: clock.now() }));
     const { offset, next } = blockOf(work);
     await device.writeBlock(work.alternate, offset, next);

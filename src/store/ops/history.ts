@@ -1,6 +1,7 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
 import type { Db } from '../db.ts';
+import { failuresOf } from './quarantine.ts';
 
 export interface DeviceHistory {
   readonly deviceId: DeviceId;
@@ -27,6 +28,9 @@ export interface DeviceHistory {
     readonly classification: string;
     readonly fingerprint: string | null;
   }[];
+  /** Failed attempts that count, and every time that a hand let the device take part again. */
+  readonly failures: number;
+  readonly releases: readonly { readonly releasedAt: number; readonly why: string | null }[];
   readonly attempts: readonly {
     readonly run: number;
     readonly outcome: string | null;
@@ -86,6 +90,8 @@ export function deviceHistory(db: Db, deviceId: DeviceId): DeviceHistory {
          FROM backups WHERE device_id = ? ORDER BY id`,
       deviceId,
     ),
+    failures: failuresOf(db, { deviceId, after: 0 })?.count ?? 0,
+    releases: db.all('SELECT released_at AS releasedAt, why FROM releases WHERE device_id = ? ORDER BY id', deviceId),
     attempts: attempts.map(({ id, ...attempt }) => ({
       ...attempt,
       steps: db.all('SELECT name, state, ms FROM steps WHERE attempt_id = ? ORDER BY seq', id),

@@ -1,7 +1,9 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
-import type { DueSend, LeasedSend, Outbox } from '../../core/ledger.ts';
+import { REFUSAL_DOUBTS } from '../../core/ledger.ts';
+import type { DueSend, LeasedSend, Outbox, RefusalDoubt } from '../../core/ledger.ts';
 import type { Db } from '../db.ts';
+import { freeDeadLeases } from './lease-owner.ts';
 
 type Input<M extends keyof Outbox> = Parameters<Outbox[M]>[0];
 
@@ -12,13 +14,18 @@ const DEVICE_IS_QUIET = `NOT EXISTS (
 const NOBODY_HOLDS_ONE = `NOT EXISTS (
   SELECT 1 FROM sends AS other WHERE other.device_id = sends.device_id AND other.lease_until > :at)`;
 
-export function dueSends(db: Db, { at, ignoreDue, deviceId }: Input<'dueSends'>): DueSend[] {
+const DUE_AT_ONCE = 500;
+
+/** Leases are few and pages long: they are looked up once for a page. */
+export function dueSends(db: Db, query: Input<'dueSends'>): DueSend[] {
+  const { at, ignoreDue, deviceId, afterSendId = 0, limit = DUE_AT_ONCE } = query;
+  if (afterSendId === 0) freeDeadLeases(db);
   return db.all<DueSend>(
     `SELECT id AS sendId, device_id AS deviceId FROM sends
-      WHERE state = 'pending' AND (:ignoreDue OR next_at <= :at) AND (:deviceId IS NULL OR device_id = :deviceId)
-        AND ${DEVICE_IS_QUIET} AND ${NOBODY_HOLDS_ONE}
-      ORDER BY next_at, id`,
-    { at, ignoreDue: ignoreDue ? 1 : 0, deviceId },
+      WHERE state = 'pending' AND (next_at <= :dueAt OR updated_at > :at) AND id > :afterSendId AND (:deviceId IS NULL OR device_id = :deviceId)
+        AND ${DEVICE_IS_QUIET} AND device_id NOT IN (SELECT device_id FROM sends WHERE lease_until > :at)
+      ORDER BY id LIMIT :limit`,
+    { at, dueAt: ignoreDue ? Number.MAX_SAFE_INTEGER : at, deviceId, afterSendId, limit },
   );
 }
 
@@ -27,15 +34,16 @@ export function leaseSend(db: Db, lease: Input<'leaseSend'>): LeasedSend | null 
   const { changes } = db.run(
     `UPDATE sends
         SET lease_owner = :owner, lease_until = :untilAt, attempts = attempts + 1,
-            unknowns = unknowns + (lease_owner IS NOT NULL), updated_at = :at
-      WHERE id = :sendId AND state = 'pending' AND (:ignoreDue OR next_at <= :at)
+            unknowns = unknowns + (lease_owner IS NOT NULL), unanswered = unanswered + (lease_owner IS NOT NULL),
+            updated_at = :at
+      WHERE id = :sendId AND state = 'pending' AND (:ignoreDue OR next_at <= :at OR updated_at > :at)
         AND ${DEVICE_IS_QUIET} AND ${NOBODY_HOLDS_ONE}`,
     { ...lease, ignoreDue: lease.ignoreDue ? 1 : 0 },
   );
   if (changes === 0) return null;
   const row = db.get<LeasedSend>(
     `SELECT sends.id AS sendId, sends.device_id AS deviceId, keys.generation, keys.fingerprint,
-            keys.public_pem AS publicPem, sends.product_id AS productId, sends.unknowns, sends.attempts
+            keys.public_pem AS publicPem, sends.product_id AS productId, sends.unknowns, sends.unanswered, sends.attempts
        FROM sends JOIN keys ON keys.id = sends.key_id WHERE sends.id = ?`,
     lease.sendId,
   );
@@ -50,7 +58,7 @@ const FREE = 'lease_owner = NULL, lease_until = NULL';
 
 export function recordAccepted(db: Db, { sendId, status, at }: Input<'recordAccepted'>): void {
   db.change(
-    `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'accepted' ELSE state END, accepted_at = ?, unknowns = 0,
+    `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'accepted' ELSE state END, accepted_at = ?, unknowns = 0, unanswered = 0,
             last_status = ?, last_error = NULL, updated_at = ?, ${FREE} WHERE id = ?`,
     at,
     status,
@@ -60,7 +68,7 @@ export function recordAccepted(db: Db, { sendId, status, at }: Input<'recordAcce
   movePhase(db, sendId, 'accepted', at);
 }
 
-export function recordRefused(db: Db, { sendId, status, error, uncertain, at }: Input<'recordRefused'>): void {
+export function recordRefused(db: Db, { sendId, status, error, doubt, at }: Input<'recordRefused'>): void {
   db.change(
     `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'refused' ELSE state END, last_status = ?, last_error = ?,
             updated_at = ?, ${FREE} WHERE id = ?`,
@@ -69,12 +77,13 @@ export function recordRefused(db: Db, { sendId, status, error, uncertain, at }: 
     at,
     sendId,
   );
-  movePhase(db, sendId, 'refused', at, uncertain);
+  movePhase(db, sendId, 'refused', at, doubt);
 }
 
 export function recordUnknown(db: Db, { sendId, status, error, nextAt, at }: Input<'recordUnknown'>): void {
   db.change(
-    `UPDATE sends SET unknowns = unknowns + (:status IS NOT 401), next_at = :nextAt, last_status = :status,
+    `UPDATE sends SET unknowns = unknowns + (:status IS NOT 401),
+            unanswered = unanswered + (:status IS NULL OR :status = 504), next_at = :nextAt, last_status = :status,
             last_error = :error, updated_at = :at, ${FREE} WHERE id = :sendId`,
     { sendId, status, error, nextAt, at },
   );
@@ -82,12 +91,14 @@ export function recordUnknown(db: Db, { sendId, status, error, nextAt, at }: Inp
 }
 
 /** The write of the key moves with its send, as long as the device has not left. */
-function movePhase(db: Db, sendId: number, phase: string, at: number, uncertain = false): void {
+function movePhase(db: Db, sendId: number, phase: string, at: number, doubt: RefusalDoubt = 'none'): void {
   db.run(
-    `UPDATE writes SET phase = ?, refusal_uncertain = ?, updated_at = ?
+    `UPDATE writes SET phase = ?, refusal_uncertain = ?, updated_at = ?,
+            last_attempt_id = coalesce((SELECT max(id) FROM attempts WHERE attempts.device_id = writes.device_id
+                                         AND attempts.ended_at IS NULL), last_attempt_id)
       WHERE key_id = (SELECT key_id FROM sends WHERE id = ?) AND phase IN ('verified', 'unknown')`,
     phase,
-    uncertain ? 1 : 0,
+    REFUSAL_DOUBTS.indexOf(doubt),
     at,
     sendId,
   );

@@ -1,9 +1,11 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import type { Settlement } from '../../core/ledger.ts';
 import { isSettled } from '../../core/outcomes.ts';
-import type { CloudState, Outcome } from '../../core/outcomes.ts';
+import type { CloudState, Failures, Outcome } from '../../core/outcomes.ts';
 import type { Db } from '../db.ts';
 import { cloudOfSend, currentCloud } from './cloud-state.ts';
+import { freeDeadLeases } from './lease-owner.ts';
+import { failuresOf, releasedSince } from './quarantine.ts';
 
 /** A row of the manifest as it goes on record. */
 export interface RunRow {
@@ -24,6 +26,8 @@ export interface OpenRun {
   readonly partly?: boolean;
   readonly again: boolean;
   readonly retryFailed: boolean;
+  /** So many failed attempts quarantine a device; 0 or nothing: none do. */
+  readonly quarantineAfter?: number;
   readonly at: number;
 }
 
@@ -36,6 +40,8 @@ export interface RowStanding {
   readonly outcome: Outcome | null;
   readonly code: string | null;
   readonly cloud: CloudState;
+  /** What the device has against it, if anything. A quarantined one is skipped. */
+  readonly failures: Failures | null;
   /** Proven on the device and accepted or left to the outbox, but never settled: a crash came between. */
   readonly finishable: { readonly fingerprint: string | null; readonly cloud: CloudState } | null;
 }
@@ -97,9 +103,10 @@ export function openRun(db: Db, run: OpenRun): OpenedRun {
   if (unfinished && !run.partly) skipVanishedRows(db, runId, run);
   // One run at a time holds the station, so a lease that a run left behind belongs to a dead process.
   db.run(
-    `UPDATE sends SET lease_owner = NULL, lease_until = NULL, unknowns = unknowns + 1
+    `UPDATE sends SET lease_owner = NULL, lease_until = NULL, unknowns = unknowns + 1, unanswered = unanswered + 1
       WHERE lease_owner LIKE 'run:%'`,
   );
+  freeDeadLeases(db);
   const isAgain = unfinished ? unfinished.again === 1 : run.again;
   const rows = run.rows.map(row => standing(db, run, runId, isAgain, row, latest.get(row.deviceId)));
   return { runId, resumed: unfinished !== undefined, rows };
@@ -141,7 +148,19 @@ function standing(
   const begunAgain = isAgain && latest?.run_id !== runId;
   const retry = run.retryFailed && (latest?.outcome === 'fail' || latest?.outcome === 'refused');
   const cloud = currentCloud(latest?.cloud ?? null, latest?.send_state ?? null);
-  const settled = !begunAgain && !retry && isSettled(latest?.outcome ?? null) && !hasUnfinishedWrite(db, row.deviceId);
+  const settled =
+    !begunAgain && !retry && isSettled(latest?.outcome ?? null) && !isToBeResumed(db, row.deviceId, latest?.outcome);
+  const failures = failuresOf(db, { deviceId: row.deviceId, after: run.quarantineAfter ?? 0 });
+  if (!settled && failures?.quarantined) {
+    db.run(
+      `UPDATE rows SET outcome = 'skipped', code = 'QUARANTINED', cloud = ?, settled_at = ?
+        WHERE run_id = ? AND device_id = ? AND (outcome IS NULL OR outcome = 'aborted')`,
+      cloud,
+      run.at,
+      runId,
+      row.deviceId,
+    );
+  }
   if (settled && latest?.run_id !== runId) {
     db.run(
       `UPDATE rows SET outcome = 'skipped', cloud = ?, settled_at = ? WHERE run_id = ? AND device_id = ? AND outcome IS NULL`,
@@ -157,6 +176,7 @@ function standing(
     outcome: latest?.outcome ?? null,
     code: latest?.code ?? null,
     cloud,
+    failures,
     finishable: settled || run.again ? null : finishable(db, runId, row.deviceId),
   };
 }
@@ -174,12 +194,16 @@ function finishable(db: Db, runId: number, deviceId: DeviceId): RowStanding['fin
        LEFT JOIN keys ON keys.id = writes.key_id
        LEFT JOIN sends ON sends.key_id = writes.key_id
       WHERE writes.id = (SELECT max(id) FROM writes AS newest WHERE newest.device_id = ?)
-        AND (attempts.ended_at IS NULL OR attempts.code = 'LEAVE_FAILED') AND writes.updated_at >= attempts.started_at
+        AND (attempts.ended_at IS NULL OR attempts.code = 'LEAVE_FAILED') AND writes.last_attempt_id = attempts.id
         AND (writes.phase IN ('accepted', 'unknown', 'left') OR (writes.phase = 'verified' AND writes.key_id IS NULL))`,
     runId,
     deviceId,
   );
   return found ? { fingerprint: found.fingerprint, cloud: cloudOfSend(found.send_state) } : null;
+}
+
+function isToBeResumed(db: Db, deviceId: DeviceId, outcome: Outcome | undefined): boolean {
+  return hasUnfinishedWrite(db, deviceId) || (outcome === 'fail' && releasedSince(db, deviceId));
 }
 
 /** Proven on the device and not sent, left or taken back yet: a run has something to finish there. */
@@ -201,7 +225,7 @@ function latestOutcomes(db: Db, job: string, manifest: string): Map<DeviceId, La
               ORDER BY keys.generation DESC LIMIT 1) AS send_state
        FROM rows JOIN runs ON runs.id = rows.run_id
       WHERE runs.job = ? AND runs.manifest = ? AND rows.outcome IS NOT NULL AND rows.outcome <> 'skipped'
-      ORDER BY rows.settled_at, rows.run_id`,
+      ORDER BY rows.run_id`,
     job,
     manifest,
   );
@@ -287,13 +311,21 @@ export interface RowPlan {
   readonly deviceId: DeviceId;
   readonly settled: boolean;
   readonly outcome: Outcome | null;
+  readonly failures: Failures | null;
   /** Another manifest under which the device passed; it is worked on again all the same. */
   readonly elsewhere: string | null;
 }
 
 export function planRows(
   db: Db,
-  plan: { job: string; manifest: string; deviceIds: readonly DeviceId[]; again: boolean; retryFailed: boolean },
+  plan: {
+    job: string;
+    manifest: string;
+    deviceIds: readonly DeviceId[];
+    again: boolean;
+    retryFailed: boolean;
+    quarantineAfter?: number;
+  },
 ): RowPlan[] {
   const latest = latestOutcomes(db, plan.job, plan.manifest);
   return plan.deviceIds.map(deviceId => {
@@ -309,8 +341,9 @@ export function planRows(
     );
     return {
       deviceId,
-      settled: !plan.again && !retry && isSettled(outcome) && !hasUnfinishedWrite(db, deviceId),
+      settled: !plan.again && !retry && isSettled(outcome) && !isToBeResumed(db, deviceId, outcome ?? undefined),
       outcome,
+      failures: failuresOf(db, { deviceId, after: plan.quarantineAfter ?? 0 }),
       elsewhere: elsewhere?.manifest ?? null,
     };
   });

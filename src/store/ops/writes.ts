@@ -1,6 +1,8 @@
 import type { DeviceId } from '../../core/device-id.ts';
+import { REFUSAL_DOUBTS } from '../../core/ledger.ts';
 import type { Ledger, NewKey, NewWrite, OpenPhase, OpenWrite, WritePhase } from '../../core/ledger.ts';
 import type { Db } from '../db.ts';
+import { isOwnerAlive } from './lease-owner.ts';
 import { reinstate } from './reinstate.ts';
 
 /*
@@ -19,7 +21,9 @@ import { reinstate } from './reinstate.ts';
  */
 function moveTo(db: Db, writeId: number, phase: WritePhase, from: readonly OpenPhase[], at: number): void {
   db.change(
-    `UPDATE writes SET phase = ?, updated_at = ? WHERE id = ? AND phase IN (SELECT value FROM json_each(?))`,
+    `UPDATE writes SET phase = ?, updated_at = ?,
+            last_attempt_id = (SELECT max(id) FROM attempts WHERE attempts.device_id = writes.device_id)
+      WHERE id = ? AND phase IN (SELECT value FROM json_each(?))`,
     phase,
     at,
     writeId,
@@ -52,8 +56,8 @@ export function prepareWrite(
   const key = write.key ? insertKey(db, write.deviceId, write.key, write.at) : { keyId: null, sendId: null };
   const { id } = db.run(
     `INSERT INTO writes (device_id, attempt_id, backup_id, key_id, alternate, offset, length, old_sha256, new_sha256,
-                         phase, prepared_at, updated_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'prepared', ?, ?)`,
+                         phase, prepared_at, updated_at, last_attempt_id)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'prepared', ?, ?, ?)`,
     write.deviceId,
     write.attemptId,
     write.backupId,
@@ -65,6 +69,7 @@ export function prepareWrite(
     write.newSha256,
     write.at,
     write.at,
+    write.attemptId,
   );
   return { writeId: id, ...key };
 }
@@ -116,7 +121,7 @@ export function openWrite(db: Db, deviceId: DeviceId): OpenWrite | null {
     length: row.length,
     oldSha256: row.old_sha256,
     newSha256: row.new_sha256,
-    refusalUncertain: row.refusal_uncertain === 1,
+    doubt: REFUSAL_DOUBTS[row.refusal_uncertain] ?? 'late',
     backup: {
       backupId: row.backup_id,
       sha256: row.sha256,
@@ -165,12 +170,12 @@ interface OpenWriteRow {
 }
 
 function sendInFlight(db: Db, deviceId: DeviceId, at: number): boolean {
-  const found = db.get<{ n: number }>(
-    'SELECT count(*) AS n FROM sends WHERE device_id = ? AND lease_until > ?',
+  const leases = db.all<{ lease_owner: string }>(
+    'SELECT lease_owner FROM sends WHERE device_id = ? AND lease_until > ?',
     deviceId,
     at,
   );
-  return (found?.n ?? 0) > 0;
+  return leases.some(({ lease_owner: owner }) => isOwnerAlive(owner));
 }
 
 export function markWriting(db: Db, { writeId, at }: { writeId: number; at: number }): boolean {

@@ -1,0 +1,72 @@
+import type { Clock } from '../core/clock.ts';
+import { isGone } from '../core/errors.ts';
+import type { DfuDevice } from '../dfu/dfu-device.ts';
+import type { UsbPort } from '../usb/port.ts';
+import type { Rung } from './ladder.ts';
+
+/** Longer than a hub takes to find its devices again, and udev to open them up. */
+const RE_ENUMERATION_MS = 5000;
+const LOOK_EVERY_MS = 100;
+
+/** A device as far as it is open; `device` is undefined where it has to be opened again. */
+export interface Grip {
+  readonly port: UsbPort;
+  readonly device: DfuDevice | undefined;
+}
+
+/** The device at a path by a look at the bus that began after `sinceMs` (monotonic); null: not there, or not looked yet. */
+export type FindAgain = (sinceMs: number) => UsbPort | null;
+
+/**
+ * Does what a rung says.
+ * @returns what to go on with; null where the device could not be got back
+ * @throws Fault where the device fails in this very act
+ */
+export async function climb(
+  rung: Exclude<Rung, 'ask-replug'>,
+  { port, device }: Grip,
+  { clock, findAgain, drain }: { clock: Clock; findAgain: FindAgain; drain: AbortSignal },
+): Promise<Grip | null> {
+  const look = { clock, findAgain, drain };
+  switch (rung) {
+    case 'again':
+      return { port, device };
+    case 'dfu-recovery':
+      await device?.recover();
+      return { port, device };
+    case 'usb-reset': {
+      const since = clock.monotonicMs();
+      await resetPort(port);
+      return foundAgain(since, look);
+    }
+    case 're-enumerate': {
+      const since = clock.monotonicMs();
+      await port.close();
+      return foundAgain(since, look);
+    }
+  }
+}
+
+async function resetPort(port: UsbPort): Promise<void> {
+  try {
+    await port.open();
+    await port.reset();
+  } catch (error) {
+    if (!isGone(error)) throw error; // a reset may well throw it off the bus for a moment
+  } finally {
+    await port.close();
+  }
+}
+
+async function foundAgain(
+  sinceMs: number,
+  { clock, findAgain, drain }: { clock: Clock; findAgain: FindAgain; drain: AbortSignal },
+): Promise<Grip | null> {
+  const until = sinceMs + RE_ENUMERATION_MS;
+  for (;;) {
+    const port = findAgain(sinceMs);
+    if (port) return { port, device: undefined };
+    if (clock.monotonicMs() >= until || drain.aborted) return null;
+    await clock.sleep(LOOK_EVERY_MS, drain);
+  }
+}

@@ -1,0 +1,158 @@
+import type { DeviceId } from '../../core/device-id.ts';
+import type { Db } from '../db.ts';
+
+/*
+ * Reads the record anew, by tables alone, and knows nothing of how it was written: what must hold of every record is a
+ * query that gives a row for each place where it does not. The letters are the promises that a user is given:
+ *
+ *   A  a key on a device is recorded, ready to be sent, and its private half is sealed
+ *   B  the cloud hears of no key older than the one on the device, and of one at a time
+ *   C  what was recorded of backups, keys, attempts and sends neither changes nor goes
+ */
+const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
+  // A
+  [
+    'a made key without its sealed private half',
+    `SELECT device_id AS what FROM keys WHERE origin = 'made' AND (sealed_private IS NULL OR length(sealed_private) = 0)`,
+  ],
+  ['a key without a send', `SELECT device_id AS what FROM keys WHERE id NOT IN (SELECT key_id FROM sends)`],
+  [
+    'a send of another device than its key',
+    `SELECT sends.device_id AS what FROM sends JOIN keys ON keys.id = sends.key_id
+     WHERE sends.device_id <> keys.device_id`,
+  ],
+  [
+    'an active key without a verification',
+    `SELECT device_id AS what FROM keys WHERE state = 'active' AND verified_at IS NULL`,
+  ],
+  [
+    'a key that is proven on its device, and not active',
+    `SELECT writes.device_id AS what FROM writes JOIN keys ON keys.id = writes.key_id
+      WHERE keys.state <> 'active' AND writes.phase IN ('verified', 'accepted', 'unknown', 'refused', 'rolling-back', 'left')
+        AND writes.id = (SELECT max(id) FROM writes AS newest
+                          WHERE newest.device_id = writes.device_id AND newest.key_id IS NOT NULL
+                            AND newest.phase NOT IN ('prepared', 'writing'))`,
+  ],
+  ['an empty backup', `SELECT device_id AS what FROM backups WHERE length(sealed) = 0 OR bytes = 0`],
+  [
+    'a write without a backup or a key of its own device',
+    `SELECT writes.device_id AS what FROM writes JOIN backups ON backups.id = writes.backup_id
+       LEFT JOIN keys ON keys.id = writes.key_id
+      WHERE backups.device_id <> writes.device_id OR keys.device_id <> writes.device_id`,
+  ],
+  // B
+  [
+    'a pending send of a key that is not on its device',
+    `SELECT sends.device_id AS what FROM sends JOIN keys ON keys.id = sends.key_id
+      WHERE sends.state = 'pending' AND keys.state <> 'active'`,
+  ],
+  [
+    'a send that was held back of a key that is on its device',
+    `SELECT sends.device_id AS what FROM sends JOIN keys ON keys.id = sends.key_id
+      WHERE sends.state = 'held' AND keys.state = 'active'`,
+  ],
+  [
+    'two sends of one device under way',
+    `SELECT device_id AS what FROM sends WHERE lease_owner IS NOT NULL GROUP BY device_id HAVING count(*) > 1`,
+  ],
+  [
+    'an accepted send without its time',
+    `SELECT device_id AS what FROM sends WHERE state = 'accepted' AND accepted_at IS NULL`,
+  ],
+  // C
+  [
+    'a gap in the generations',
+    `SELECT device_id AS what FROM keys GROUP BY device_id HAVING count(*) <> max(generation) OR min(generation) <> 1`,
+  ],
+  [
+    'an attempt that ended without an outcome',
+    `SELECT device_id AS what FROM attempts WHERE (outcome IS NULL) <> (ended_at IS NULL)`,
+  ],
+  [
+    'a row that passed without an attempt',
+    `SELECT device_id AS what FROM rows WHERE outcome = 'pass' AND NOT EXISTS (
+       SELECT 1 FROM attempts WHERE attempts.run_id = rows.run_id AND attempts.device_id = rows.device_id)`,
+  ],
+];
+
+/** Their numbers run on without a gap, so a missing one was deleted. */
+const NOTHING_GOES = ['runs', 'attempts', 'backups', 'keys', 'writes', 'sends', 'releases'] as const;
+
+/** @returns every problem in words; none where the record is whole */
+export function checkRecord(db: Db): string[] {
+  const problems: string[] = [];
+  const integrity = db.all<{ integrity_check: string }>('PRAGMA integrity_check');
+  for (const { integrity_check: line } of integrity) if (line !== 'ok') problems.push(`SQLite: ${line}`);
+  for (const row of db.all<{ table: string; rowid: number | null; parent: string }>('PRAGMA foreign_key_check')) {
+    problems.push(`${row.table} ${row.rowid ?? '(no number)'} points at nothing in ${row.parent}`);
+  }
+  problems.push(...missingGuards(db));
+  for (const table of NOTHING_GOES) {
+    const found = db.get<{ there: number; made: number }>(
+      `SELECT (SELECT count(*) FROM ${table}) AS there,
+              coalesce((SELECT seq FROM sqlite_sequence WHERE name = '${table}'), 0) AS made`,
+    );
+    if (found && found.there !== found.made)
+      problems.push(`${table}: ${found.made} were recorded, ${found.there} are there`);
+  }
+  for (const [says, sql] of MUST_HOLD) {
+    for (const { what } of db.all<{ what: string }>(sql)) problems.push(`${says}: ${what}`);
+  }
+  return problems;
+}
+
+/** The schema's triggers and unique indexes, without which nothing keeps what was recorded as it is. */
+function missingGuards(db: Db): string[] {
+  const guards = new Map(
+    db
+      .all<{ name: string; sql: string }>(`SELECT name, sql FROM sqlite_schema WHERE type IN ('trigger', 'index')`)
+      .map(({ name, sql }) => [name, sql]),
+  );
+  return db.guards
+    .filter(({ name, sql }) => guards.get(name) !== sql)
+    .map(({ name }) => `the schema's guard ${name} is not as it should be`);
+}
+
+/** A key as it was sealed, for a check of what is in the vault. */
+export interface SealedKey {
+  readonly keyId: number;
+  readonly deviceId: DeviceId;
+  readonly generation: number;
+  readonly fingerprint: string;
+  readonly publicPem: string;
+  /** null for a restored key, whose private half lies in a backup. */
+  readonly sealedPrivate: Uint8Array | null;
+}
+
+/** In pages: the first `limit` keys after `afterKeyId`. */
+export function sealedKeys(db: Db, { afterKeyId, limit }: { afterKeyId: number; limit: number }): SealedKey[] {
+  return db.all<SealedKey>(
+    `SELECT id AS keyId, device_id AS deviceId, generation, fingerprint, public_pem AS publicPem,
+            sealed_private AS sealedPrivate FROM keys WHERE id > ? ORDER BY id LIMIT ?`,
+    afterKeyId,
+    limit,
+  );
+}
+
+/** A backup as it was sealed. */
+export interface SealedBackup {
+  readonly backupId: number;
+  readonly deviceId: DeviceId;
+  readonly sha256: string;
+  readonly bytes: number;
+  readonly fingerprint: string | null;
+  readonly sealed: Uint8Array;
+}
+
+/** In pages: the first `limit` backups after `afterBackupId`. */
+export function sealedBackups(
+  db: Db,
+  { afterBackupId, limit }: { afterBackupId: number; limit: number },
+): SealedBackup[] {
+  return db.all<SealedBackup>(
+    `SELECT id AS backupId, device_id AS deviceId, sha256, bytes, fingerprint, sealed
+       FROM backups WHERE id > ? ORDER BY id LIMIT ?`,
+    afterBackupId,
+    limit,
+  );
+}
