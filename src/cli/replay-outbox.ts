@@ -1,18 +1,16 @@
 import { replayOnce, type Tried } from '../cloud/replay.ts';
 import { Told } from '../cloud/told.ts';
+import { watchOutbox } from '../cloud/watch.ts';
 import { systemClock } from '../core/clock.ts';
 import { parseDeviceId } from '../core/device-id.ts';
-import { Fault, toFault } from '../core/errors.ts';
+import { Fault } from '../core/errors.ts';
 import { FAULTS } from '../core/fault-codes.ts';
-import type { Output } from '../report/terminal.ts';
 import { outboxOf } from '../store/ledger.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import type { ReplayArgs } from './commands/replay.ts';
 import { configOf, delivererOf, openRecord, tokenOf } from './compose.ts';
 import { EXIT } from './exit-codes.ts';
 import { onInterrupt } from './interrupt.ts';
-
-const WATCH_EVERY_MS = 2000;
 
 /** `replay`: sends what is pending; as a service with --watch. */
 export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: CommandContext): Promise<number> {
@@ -57,15 +55,20 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
   try {
     if (args.watch) {
       out.talk('watching the outbox; Ctrl-C ends it');
-      await watch(
-        async isFirst => {
+      await watchOutbox({
+        round: async isFirst => {
           await round(isFirst && args.now === true);
           await told.forgetSettled(outbox, await pendingNow());
           return deliverer.unauthorized === null;
         },
-        interrupt.signal,
-        out,
-      );
+        stop: interrupt.signal,
+        clock: systemClock,
+        onFailure: ({ message, code }) => {
+          out.talk(`error: ${message} [${code}]`);
+          out.talk('hint: check that the disk has room and that nothing else holds the database; this goes on trying');
+        },
+        onMended: () => out.talk('the record can be read and written again'),
+      });
     } else {
       await round(args.now === true);
     }
@@ -91,33 +94,6 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
   if (deliverer.unauthorized !== null) return EXIT.UNAUTHORIZED;
   if (totals.refused > 0) return EXIT.SOME_FAILED;
   return totals.pending > 0 ? EXIT.PENDING : EXIT.OK;
-}
-
-/**
- * Round after round until the signal or a round says that it is enough. A record that fails (another process holds it, the
- * disk is full) ends nothing: it is said once, and the next round tries again.
- */
-async function watch(round: (isFirst: boolean) => Promise<boolean>, stop: AbortSignal, out: Output): Promise<void> {
-  let failure: string | null = null;
-  for (let isFirst = true; ; isFirst = false) {
-    try {
-      if (!(await round(isFirst))) return;
-      if (failure !== null) out.talk('the record can be read and written again');
-      failure = null;
-    } catch (thrown) {
-      const { code, message } = toFault(thrown);
-      if (code !== 'DB_FAILED') throw thrown;
-      if (message !== failure) {
-        out.talk(`error: ${message} [${code}]`);
-        out.talk(
-          'hint: check that the disk has room and that no other program holds the database; this goes on trying',
-        );
-      }
-      failure = message;
-    }
-    await systemClock.sleep(WATCH_EVERY_MS, stop);
-    if (stop.aborted) return;
-  }
 }
 
 function lineOf({ deviceId, delivery, state }: Tried): string {

@@ -31,6 +31,11 @@ export type WritePhase = OpenPhase | (typeof CLOSED_PHASES)[number];
 export const REFUSAL_DOUBTS = ['none', 'stored', 'late'] as const;
 export type RefusalDoubt = (typeof REFUSAL_DOUBTS)[number];
 
+/** Whether the cloud may end with the refused key: it can't be told the old one, or a late try may overtake that. */
+export function isUncertain(doubt: RefusalDoubt, oldFingerprint: string | null): boolean {
+  return doubt === 'late' || (doubt === 'stored' && oldFingerprint === null);
+}
+
 /** A write that was begun and not finished, as a resumed run finds it. */
 export interface OpenWrite {
   readonly writeId: number;

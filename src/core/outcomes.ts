@@ -21,6 +21,15 @@ export interface Failures {
   readonly quarantined: boolean;
 }
 
+/** A row that a crash left unsettled although nothing is left to do on its device: it is settled from the record. */
+export interface Finished {
+  /** `refused`: the old key was put back. Its doubt about what the cloud holds is in `uncertain`. */
+  readonly outcome: Extract<Outcome, 'pass' | 'refused'>;
+  readonly uncertain: boolean;
+  readonly fingerprint: string | null;
+  readonly cloud: CloudState;
+}
+
 /** Outcomes after which a plain `run` leaves a row alone; every other row is worked on again. */
 export function isSettled(outcome: Outcome | null): boolean {
   return outcome === 'pass' || outcome === 'fail' || outcome === 'refused';

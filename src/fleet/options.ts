@@ -1,7 +1,7 @@
 import type { DeviceId } from '../core/device-id.ts';
 import type { RunObserver } from '../core/events.ts';
 import type { Settlement } from '../core/ledger.ts';
-import type { CloudState, Failures, Outcome } from '../core/outcomes.ts';
+import type { CloudState, Failures, Finished, Outcome } from '../core/outcomes.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
 import type { SessionOrder, SessionParts } from '../session/run-session.ts';
 import type { UsbBus } from '../usb/port.ts';
@@ -16,7 +16,7 @@ export interface RowBefore {
   /** What its device has against it from earlier attempts. A quarantined one is skipped. */
   readonly failures: Failures | null;
   /** Its device had gone through, and a crash came before the row was settled. */
-  readonly finishable: { readonly fingerprint: string | null; readonly cloud: CloudState } | null;
+  readonly finishable: Finished | null;
 }
 
 /** What the fleet writes to the record, beyond what its sessions do. */

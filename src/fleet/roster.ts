@@ -3,7 +3,7 @@ import type { DeviceId } from '../core/device-id.ts';
 import { Fault, outcomeOf } from '../core/errors.ts';
 import type { DeviceSettled } from '../core/events.ts';
 import type { StepRecord } from '../core/ledger.ts';
-import type { Failures, Outcome } from '../core/outcomes.ts';
+import type { Failures, Finished, Outcome } from '../core/outcomes.ts';
 import type { UsbPath } from '../core/usb-path.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
 import type { FleetLedger, FleetOptions, RowBefore } from './options.ts';
@@ -96,16 +96,18 @@ export class Roster {
   }
 
   /** Settles a row whose device had gone through before a crash. */
-  async settleFromRecord(row: ManifestRow, finished: NonNullable<RowBefore['finishable']>): Promise<void> {
-    const verdict = {
-      ...NOTHING_DONE,
-      ...finished,
-      outcome: 'pass',
-      code: null,
-      message: FROM_RECORD,
-      hint: null,
-    } as const;
-    await this.settle(row, null, verdict);
+  async settleFromRecord(row: ManifestRow, finished: Finished): Promise<void> {
+    const { outcome, uncertain, fingerprint, cloud } = finished;
+    const how = { ...NOTHING_DONE, outcome, fingerprint, cloud };
+    if (outcome === 'pass') {
+      await this.settle(row, null, { ...how, code: null, message: FROM_RECORD, hint: null });
+      return;
+    }
+    const { code, message, hint } = new Fault(
+      uncertain ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED',
+      `the cloud refused the key; the old key is back on the device (${FROM_RECORD})`,
+    );
+    await this.settle(row, null, { ...how, code, message, hint });
   }
 
   devices(): readonly DeviceSettled[] {

@@ -91,6 +91,7 @@ class Fleet {
     drain.addEventListener('abort', onDrain);
     if (drain.aborted) onDrain(); // an abort that came earlier is not told again
     try {
+      await this.#settleRolledBack();
       if (this.#roster.openRows() > 0 && this.#closed === null) {
         await this.#watch.start();
         this.#track(this.#settleFromRecord());
@@ -106,6 +107,16 @@ class Fleet {
     if (this.#failure) throw this.#failure;
     await this.#settleRest();
     return this.#summarize();
+  }
+
+  /** Refused and rolled back before a crash: nothing is left to do, and the device, which is still there, is left alone. */
+  async #settleRolledBack(): Promise<void> {
+    for (const row of this.#o.rows) {
+      const finishable = this.#roster.before(row.deviceId)?.finishable;
+      if (finishable?.outcome === 'refused' && this.#roster.isOpen(row)) {
+        await this.#roster.settleFromRecord(row, finishable);
+      }
+    }
   }
 
   /** Rows that a crash left unsettled although their device had gone through: it need not even be there. */
@@ -168,7 +179,8 @@ class Fleet {
     // A device that an earlier run had sent out of DFU mode may still be seen for its last half second.
     const finishable = this.#roster.before(row.deviceId)?.finishable;
     if (finishable && (record.code === 'USB_GONE' || record.code === 'DEVICE_LEAVING')) {
-      return { ...record, ...finishable, outcome: 'pass', code: null, message: FROM_RECORD, hint: null };
+      const { fingerprint, cloud } = finishable;
+      return { ...record, fingerprint, cloud, outcome: 'pass', code: null, message: FROM_RECORD, hint: null };
     }
     return record;
   }

@@ -16,9 +16,14 @@ export interface BlockRead {
 
 /** What a behaviour can do to the device besides answering. */
 export interface Grip {
-  /** Leaves the bus at once, as if the cable was pulled; what had not reached the flash is lost. */
-  unplug(): void;
-  /** Resolves when the host gives up on the transfer under way, or the device is gone. */
+  /**
+   * Leaves the bus at once, as if the cable was pulled; what had not reached the flash is lost.
+   * @param backInMs when it is there again, in DFU mode; undefined: when somebody plugs it in
+   */
+  unplug(backInMs?: number): void;
+  /** Leaves the bus at once, and is in normal mode when the power is back; what had not reached the flash is lost. */
+  cutPower(): void;
+  /** Resolves when the host gives up on the transfer under way or resets the bus, or the device is gone. */
   untilGivenUp(): Promise<void>;
 }
 
@@ -31,4 +36,6 @@ export interface Behaviour {
   /** Inside the GETSTATUS that writes, after the time that the write takes and before a bit has changed. */
   write?(block: BlockWrite, pass: (block: BlockWrite) => Promise<MediaResult>, grip: Grip): Promise<MediaResult>;
   read?(wanted: BlockRead, pass: () => Uint8Array | 'hung'): Uint8Array | 'hung';
+  /** The host has reset the bus, or the power has come back. */
+  reset?(): void;
 }

@@ -11,13 +11,26 @@ export type Platform = keyof typeof PLATFORMS;
 export const VENDOR_ID = 0x2b04;
 export const TRANSFER_SIZE = 4096;
 
+/** What can be wrong with the descriptors of a device that is otherwise as it should be. */
+export const DESCRIPTOR_FLAWS = ['truncated', 'lying', 'no-functional', 'utf16', 'transfer-size'] as const;
+export type DescriptorFlaw = (typeof DESCRIPTOR_FLAWS)[number];
+
+/** `other`: something else that answers with a Photon's vendor and product ID. */
+export type Product = 'photon' | 'other';
+
 const FLASH_NAME = '@Internal Flash   /0x08000000/03*016Ka,01*016Kg,01*064Kg,07*128Kg';
 const DCT_NAME = '@DCT Flash   /0x00000000/01*016Kg';
 const SERIAL_FLASH_NAME = '@Serial Flash   /0x00000000/256*004Kg';
 
+/** What ST's own bootloader of this chip says of two of its memories. */
+const OTHER_NAMES = [
+  '@Internal Flash  /0x08000000/04*016Kg,01*064Kg,07*128Kg',
+  '@Option Bytes  /0x1FFFC000/01*016 e',
+] as const;
+
 /** String descriptors 1 to 5 are the driver's own; those of the alternate settings follow. */
 const FIRST_ALTERNATE_STRING = 6;
-const SERIAL_STRING = 3;
+export const SERIAL_STRING = 3;
 
 export interface PhotonIdentity {
   readonly platform: Platform;
@@ -25,9 +38,12 @@ export interface PhotonIdentity {
   readonly release: number;
   /** iSerialNumber; null: the descriptor names none. */
   readonly serial: string | null;
+  readonly product: Product;
+  readonly flaws: readonly DescriptorFlaw[];
 }
 
-export function alternateNames(platform: Platform): readonly string[] {
+export function alternateNames({ product, platform }: PhotonIdentity): readonly string[] {
+  if (product === 'other') return OTHER_NAMES;
   return platform === 'p1' ? [FLASH_NAME, DCT_NAME, SERIAL_FLASH_NAME] : [FLASH_NAME, DCT_NAME];
 }
 
@@ -41,29 +57,52 @@ function deviceDescriptor(of: PhotonIdentity): Buffer {
   return bytes;
 }
 
-/** DFU functional descriptor: attributes 0x0B, detach timeout 255 ms, 4096 bytes, DfuSe 1.1a. */
-const FUNCTIONAL = Buffer.from([9, 0x21, 0x0b, 0xff, 0x00, TRANSFER_SIZE & 0xff, TRANSFER_SIZE >> 8, 0x1a, 0x01]);
+const DFU_FUNCTIONAL = 0x21;
 
-function configurationDescriptor(platform: Platform): Buffer {
-  const alternates = alternateNames(platform).map((_, n) =>
+/** DFU functional descriptor: attributes 0x0B, detach timeout 255 ms, 4096 bytes, DfuSe 1.1a. */
+function functionalDescriptor({ flaws }: PhotonIdentity): Buffer | undefined {
+  if (flaws.includes('no-functional')) return undefined;
+  const size = flaws.includes('transfer-size') ? 2048 : TRANSFER_SIZE;
+  const length = flaws.includes('lying') ? 0xff : 9;
+  return Buffer.from([length, DFU_FUNCTIONAL, 0x0b, 0xff, 0x00, size & 0xff, size >> 8, 0x1a, 0x01]);
+}
+
+/** In the midst of the second alternate setting. */
+const TRUNCATED_BYTES = 23;
+
+function configurationDescriptor(of: PhotonIdentity): Buffer {
+  const alternates = alternateNames(of).map((_, n) =>
     Buffer.from([9, 4, 0, n, 0, 0xfe, 0x01, 0x02, FIRST_ALTERNATE_STRING + n]),
   );
-  const length = 9 + 9 * alternates.length + FUNCTIONAL.length;
-  const head = Buffer.from([9, DESCRIPTOR.configuration, length, 0, 1, 1, 2, 0xc0, 0x32]);
-  return Buffer.concat([head, ...alternates, FUNCTIONAL]);
+  const functional = functionalDescriptor(of) ?? Buffer.alloc(0);
+  const head = Buffer.from([9, DESCRIPTOR.configuration, 0, 0, 1, 1, 2, 0xc0, 0x32]);
+  const whole = Buffer.concat([head, ...alternates, functional]);
+  whole.writeUInt16LE(of.flaws.includes('lying') ? 0xffff : whole.length, 2);
+  return of.flaws.includes('truncated') ? whole.subarray(0, TRUNCATED_BYTES) : whole;
 }
 
 function stringDescriptor(text: string): Buffer {
   const units = Buffer.from(text.slice(0, 126), 'utf16le');
-  return Buffer.concat([Buffer.from([units.length + 2, DESCRIPTOR.string]), units]);
+  return withLength(Buffer.concat([Buffer.from([0, DESCRIPTOR.string]), units]));
+}
+
+/** No UTF-16: half a unit too much where the index is odd (the serial among them), else half a pair of surrogates. */
+function spoiltString(text: string, index: number): Buffer {
+  const end = index % 2 === 1 ? [0x40] : [0x3d, 0xd8];
+  return withLength(Buffer.concat([stringDescriptor(text), Buffer.from(end)]));
+}
+
+function withLength(bytes: Buffer): Buffer {
+  bytes.writeUInt8(bytes.length, 0);
+  return bytes;
 }
 
 function stringOf(identity: PhotonIdentity, index: number): string | undefined {
   switch (index) {
     case 1:
-      return 'Particle';
+      return identity.product === 'other' ? 'STMicroelectronics' : 'Particle';
     case 2:
-      return PLATFORMS[identity.platform].product;
+      return identity.product === 'other' ? 'STM32  BOOTLOADER' : PLATFORMS[identity.platform].product;
     case SERIAL_STRING:
       return identity.serial ?? undefined;
     case 4:
@@ -71,7 +110,7 @@ function stringOf(identity: PhotonIdentity, index: number): string | undefined {
     case 5:
       return 'DFU Interface';
     default:
-      return alternateNames(identity.platform)[index - FIRST_ALTERNATE_STRING];
+      return alternateNames(identity)[index - FIRST_ALTERNATE_STRING];
   }
 }
 
@@ -87,15 +126,16 @@ export function descriptor(identity: PhotonIdentity, value: number, index: numbe
     case DESCRIPTOR.device:
       return deviceDescriptor(identity);
     case DESCRIPTOR.configuration:
-      return which === 0 ? configurationDescriptor(identity.platform) : undefined;
+      return which === 0 ? configurationDescriptor(identity) : undefined;
     case DESCRIPTOR.string: {
       if (which === 0) return Buffer.from([4, DESCRIPTOR.string, LANGUAGE_EN_US & 0xff, LANGUAGE_EN_US >> 8]);
       if (index !== LANGUAGE_EN_US) return undefined;
       const text = stringOf(identity, which);
-      return text === undefined ? undefined : stringDescriptor(text);
+      if (text === undefined) return undefined;
+      return identity.flaws.includes('utf16') ? spoiltString(text, which) : stringDescriptor(text);
     }
-    case FUNCTIONAL[1]:
-      return FUNCTIONAL;
+    case DFU_FUNCTIONAL:
+      return functionalDescriptor(identity);
     default:
       return undefined;
   }

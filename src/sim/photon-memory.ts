@@ -1,9 +1,9 @@
 import type { Clock } from '../core/clock.ts';
 import type { Behaviour, BlockWrite, Grip } from './photon-behaviour.ts';
 import { DctStore } from './photon-dct.ts';
-import type { Platform } from './photon-descriptors.ts';
+import type { Platform, Product } from './photon-descriptors.ts';
 import type { Moment } from './photon-ep0.ts';
-import type { Flash } from './photon-flash.ts';
+import { Flash } from './photon-flash.ts';
 import { dctMedia, flashMedia, internalMedia, type Media, type MediaResult, type PartWatch } from './photon-media.ts';
 import { systemPartsWhole } from './photon-modules.ts';
 import type { PhotonRecord } from './photon-record.ts';
@@ -11,6 +11,7 @@ import type { PhotonRecord } from './photon-record.ts';
 export interface MemoryOptions {
   readonly platform: Platform;
   readonly bootloader: 'new' | 'old';
+  readonly product: Product;
   readonly internal: Flash;
   readonly serialFlash: Flash;
   /** Time that a DCT block takes, in ms; a block of plain flash takes an eighth, an erase as much. */
@@ -27,11 +28,17 @@ export interface Serving {
   readonly grip: Grip;
 }
 
+/** Sixteen bytes of their own, as ST's bootloader shows them. */
+function optionBytes(): Flash {
+  return new Flash([{ address: 0x1fffc000, size: 16 }], new Map());
+}
+
 /** What lies behind the alternate settings, with the time that it takes and the behaviours laid on top. */
 export class PhotonMemory {
   readonly dct: DctStore;
   readonly #options: MemoryOptions;
   readonly #watch: PartWatch = { part2Erased: false };
+  readonly #optionBytes = optionBytes();
   #reachable = true;
 
   constructor(options: MemoryOptions) {
@@ -47,7 +54,8 @@ export class PhotonMemory {
   }
 
   media(alternate: number): Media {
-    const { internal, serialFlash, record } = this.#options;
+    const { internal, serialFlash, record, product } = this.#options;
+    if (product === 'other') return flashMedia(alternate === 1 ? this.#optionBytes : internal, 0);
     if (alternate === 2) return flashMedia(serialFlash, 0);
     if (alternate !== 1) return internalMedia(internal, this.#watch);
     return dctMedia(this.dct, {

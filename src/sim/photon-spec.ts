@@ -1,7 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import type { Behaviour } from './photon-behaviour.ts';
-import type { Platform } from './photon-descriptors.ts';
+import type { DescriptorFlaw, Platform, Product } from './photon-descriptors.ts';
 import { Flash, INTERNAL_SECTORS, SERIAL_SECTORS, type KeepSector } from './photon-flash.ts';
 import { dctImage, defaultServerKey, type KeyKind } from './photon-image.ts';
 import { brokenSystemPart, factoryImage, SYSTEM_PART_2 } from './photon-modules.ts';
@@ -16,9 +16,13 @@ export interface PhotonSpec {
   readonly serial?: string | null;
   /** Newer bootloaders write the ID in upper or in lower case, by their version. */
   readonly serialCase: 'upper' | 'lower';
+  readonly product?: Product;
+  readonly descriptorFlaws?: readonly DescriptorFlaw[];
   readonly startState?: number;
   readonly leaveMs?: number | undefined;
   readonly writeMs: number;
+  /** How long a host may not open it, from its first try on: what udev takes to let a user in. */
+  readonly lateAccessMs?: number;
   // what the flash holds, when the device is made
   readonly keys: KeyKind;
   readonly idInDct: boolean;
@@ -38,6 +42,7 @@ const OLD_SERIAL = '00000000010C';
 
 /** What the flash of such a device holds when it is made. Takes the time of one RSA-1024 key. */
 export async function makeContent(spec: PhotonSpec): Promise<FlashContent> {
+  if (spec.product === 'other') return { internal: new Map(), serial: new Map() };
   const blank = spec.keys === 'blank';
   const serverKey = spec.serverKey === undefined ? (blank ? null : await defaultServerKey()) : spec.serverKey;
   const internal = await dctImage({ deviceId: spec.deviceId, keys: spec.keys, idInDct: spec.idInDct, serverKey });
@@ -49,11 +54,12 @@ export interface PhotonSetting {
   readonly behaviours?: readonly Behaviour[];
   readonly clock?: Clock | undefined;
   readonly keep?: { readonly internal: KeepSector; readonly serial: KeepSector } | undefined;
-  onDeparture?(why: Departure): void;
+  /** @param backInMs when it comes back by itself; undefined: never */
+  onDeparture?(why: Departure, backInMs: number | undefined): void;
 }
 
 export function buildPhoton(spec: PhotonSpec, content: FlashContent, setting: PhotonSetting = {}): VirtualPhoton {
-  const { deviceId, platform, bootloader } = spec;
+  const { deviceId, platform, bootloader, product = 'photon' } = spec;
   const ownSerial = spec.serialCase === 'upper' ? deviceId.toUpperCase() : deviceId;
   const serial = spec.serial === undefined ? (bootloader === 'old' ? OLD_SERIAL : ownSerial) : spec.serial;
   return new VirtualPhoton({
@@ -61,9 +67,11 @@ export function buildPhoton(spec: PhotonSpec, content: FlashContent, setting: Ph
     platform,
     bootloader,
     serial,
+    product,
+    descriptorFlaws: spec.descriptorFlaws,
     internal: new Flash(
       INTERNAL_SECTORS,
-      new Map([...factoryImage(platform), ...content.internal]),
+      product === 'other' ? content.internal : new Map([...factoryImage(platform), ...content.internal]),
       setting.keep?.internal,
     ),
     serialFlash: new Flash(SERIAL_SECTORS, content.serial, setting.keep?.serial),
@@ -72,6 +80,6 @@ export function buildPhoton(spec: PhotonSpec, content: FlashContent, setting: Ph
     startState: spec.startState,
     behaviours: setting.behaviours,
     clock: setting.clock,
-    onDeparture: why => setting.onDeparture?.(why),
+    onDeparture: (why, backInMs) => setting.onDeparture?.(why, backInMs),
   });
 }

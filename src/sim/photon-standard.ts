@@ -54,7 +54,7 @@ export class StandardRequests {
         this.#configuration = value;
         return true;
       case STANDARD.setInterface:
-        if (!this.configured || index !== 0 || value >= alternateNames(this.#identity.platform).length) return false;
+        if (!this.configured || index !== 0 || value >= alternateNames(this.#identity).length) return false;
         this.#dfu.alternate = value;
         return true;
       case STANDARD.clearFeature:

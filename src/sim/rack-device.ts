@@ -18,14 +18,18 @@ export class RackDevice {
   /** Its number on the bus, a new one each time it appears: a handle of an earlier appearance is of no use. */
   appearance: number;
   #holder: symbol | null = null;
+  readonly #lateAccessMs: number;
+  #firstTry: { readonly appearance: number; readonly ms: number } | null = null;
 
-  constructor(index: number, busId: UsbPath, photon: VirtualPhoton, appearance: number) {
+  /** @param lateAccessMs how long nobody may open it, from the first try after each appearance on */
+  constructor(index: number, busId: UsbPath, photon: VirtualPhoton, appearance: number, lateAccessMs = 0) {
     this.index = index;
     this.busId = busId;
     this.hub = hubOf(busId);
     this.deviceId = photon.deviceId;
     this.photon = photon;
     this.appearance = appearance;
+    this.#lateAccessMs = lateAccessMs;
   }
 
   get onBus(): boolean {
@@ -34,6 +38,18 @@ export class RackDevice {
 
   get held(): boolean {
     return this.#holder !== null;
+  }
+
+  /**
+   * Asked before it is held: whether the host's users may open it yet.
+   * @param monotonicMs now
+   */
+  letsIn(monotonicMs: number): boolean {
+    if (this.#lateAccessMs === 0) return true;
+    if (this.#firstTry?.appearance !== this.appearance) {
+      this.#firstTry = { appearance: this.appearance, ms: monotonicMs };
+    }
+    return monotonicMs - this.#firstTry.ms >= this.#lateAccessMs;
   }
 
   /** Takes it for one host program. @returns what gives it back, or null while another one holds it */

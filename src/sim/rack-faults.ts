@@ -2,9 +2,13 @@ import { parseDeviceId, type DeviceId } from '../core/device-id.ts';
 import { Fault } from '../core/errors.ts';
 import { parseUsbPath, type UsbPath } from '../core/usb-path.ts';
 import {
+  bounceAt,
   FAULT_REQUESTS,
   hang,
+  hangUntilReset,
+  powerCut,
   readUnstable,
+  stuckBusy,
   unplugAt,
   writeDrop,
   writeFlip,
@@ -12,6 +16,7 @@ import {
   type FaultRequest,
 } from './fault-behaviours.ts';
 import type { Behaviour } from './photon-behaviour.ts';
+import { DESCRIPTOR_FLAWS } from './photon-descriptors.ts';
 import type { KeyKind } from './photon-image.ts';
 import type { PhotonSpec } from './photon-spec.ts';
 
@@ -65,14 +70,24 @@ function countOf(text: string | undefined): number | undefined | null {
   return /^[1-9][0-9]{0,5}$/.test(text) ? Number(text) : null;
 }
 
-function requestOf(arg: string | undefined): { where: FaultRequest; nth: number | undefined } | null {
-  const [name, count, ...more] = (arg ?? '').split(':');
-  const where = FAULT_REQUESTS.find(known => known === name);
-  const nth = countOf(count);
-  return where === undefined || nth === null || more.length > 0 ? null : { where, nth };
+/** REQ, and behind it at most two numbers. */
+type AtRequest = (where: FaultRequest, nth?: number, ms?: number) => Behaviour;
+
+function atRequest(name: string, numbers: '[:N]' | '[:N[:MS]]', behaviour: AtRequest): Kind {
+  const most = numbers === '[:N]' ? 2 : 3;
+  return {
+    usage: `${name}:REQ${numbers}`,
+    make(arg) {
+      const words = (arg ?? '').split(':');
+      const where = FAULT_REQUESTS.find(known => known === words[0]);
+      const [nth, ms] = [countOf(words[1]), countOf(words[2])];
+      if (where === undefined || nth === null || ms === null || words.length > most) return null;
+      return { behaviour: () => behaviour(where, nth, ms) };
+    },
+  };
 }
 
-const REQUEST_USAGE = FAULT_REQUESTS.join('|');
+const REQUESTS = `REQ being ${FAULT_REQUESTS.join('|')}`;
 
 /**
  * Every kind of fault. Those about what the flash holds (keys, ID, system parts) apply when a device is made, not when
@@ -83,6 +98,29 @@ const KINDS: Readonly<Record<string, Kind>> = {
   p1: changing('p1', spec => ({ ...spec, platform: 'p1' })),
   'no-dct-id': changing('no-dct-id', spec => ({ ...spec, idInDct: false })),
   'dct-zeros': changing('dct-zeros', spec => ({ ...spec, systemParts: 'broken' })),
+  // Another product that answers with a Photon's VID and PID: ST's own bootloader, with its memories, and no DCT.
+  'other-product': changing('other-product', spec => ({ ...spec, product: 'other' })),
+  // Descriptors as a bad cable, a half-flashed bootloader or an impostor gives them (USB 2.0, 9.6; DFU 1.1, 4.1.3):
+  // `truncated`: the configuration ends in the midst of an alternate setting, `lying`: wTotalLength and a bLength are
+  // more than what follows, `no-functional`: the DFU functional descriptor is missing, `utf16`: strings of odd length
+  // and with unpaired surrogates, `transfer-size`: wTransferSize is 2048.
+  descriptor: {
+    usage: `descriptor:${DESCRIPTOR_FLAWS.join('|')}`,
+    make(arg) {
+      const flaw = DESCRIPTOR_FLAWS.find(known => known === arg);
+      return flaw === undefined
+        ? null
+        : { change: spec => ({ ...spec, descriptorFlaws: [...(spec.descriptorFlaws ?? []), flaw] }) };
+    },
+  },
+  // udev, which lets a user in some time after a device appeared; counted from the first try, so that it is met.
+  'late-access': {
+    usage: 'late-access:MS',
+    make(arg) {
+      const ms = countOf(arg);
+      return typeof ms === 'number' ? { change: spec => ({ ...spec, lateAccessMs: ms }) } : null;
+    },
+  },
   'write-stall': counted('write-stall', writeStall),
   'write-drop': counted('write-drop', writeDrop),
   'write-flip': counted('write-flip', writeFlip),
@@ -90,20 +128,20 @@ const KINDS: Readonly<Record<string, Kind>> = {
     usage: 'read-unstable',
     make: arg => (arg === undefined ? { behaviour: () => readUnstable() } : null),
   },
-  hang: {
-    usage: `hang:${REQUEST_USAGE}[:N]`,
+  'stuck-busy': counted('stuck-busy', stuckBusy),
+  'power-cut': {
+    usage: 'power-cut:old|new[:N]',
     make(arg) {
-      const at = requestOf(arg);
-      return at && { behaviour: () => hang(at.where, at.nth) };
+      const [copy, count, ...more] = (arg ?? '').split(':');
+      const nth = countOf(count);
+      if ((copy !== 'old' && copy !== 'new') || nth === null || more.length > 0) return null;
+      return { behaviour: () => powerCut(copy, nth) };
     },
   },
-  unplug: {
-    usage: `unplug:${REQUEST_USAGE}[:N]`,
-    make(arg) {
-      const at = requestOf(arg);
-      return at && { behaviour: () => unplugAt(at.where, at.nth ?? 1) };
-    },
-  },
+  hang: atRequest('hang', '[:N]', hang),
+  'hang-until-reset': atRequest('hang-until-reset', '[:N]', hangUntilReset),
+  unplug: atRequest('unplug', '[:N]', unplugAt),
+  bounce: atRequest('bounce', '[:N[:MS]]', bounceAt),
   'start-state': {
     usage: 'start-state:N',
     make(arg) {
@@ -158,12 +196,14 @@ export function parseFault(text: string): RackFault {
     throw new Fault('USAGE', `fault \`${text}\`: there is no kind \`${name}\``, {
       hint: `the kinds are ${Object.values(KINDS)
         .map(({ usage }) => usage)
-        .join(', ')}`,
+        .join(', ')}; ${REQUESTS}`,
     });
   }
   const effect = kind.make(arg);
   if (!effect) {
-    throw new Fault('USAGE', `fault \`${text}\`: its argument makes no sense`, { hint: `it is written ${kind.usage}` });
+    throw new Fault('USAGE', `fault \`${text}\`: its argument makes no sense`, {
+      hint: `it is written ${kind.usage}${kind.usage.includes(':REQ') ? `; ${REQUESTS}` : ''}`,
+    });
   }
   return { text, target, effect };
 }

@@ -2,15 +2,16 @@ import { chmod, mkdir, open, readdir, readFile, rename, stat, unlink } from 'nod
 import { join } from 'node:path';
 import { z } from 'zod';
 import { parseDeviceId } from '../core/device-id.ts';
-import { Fault } from '../core/errors.ts';
+import { Fault, type Facts } from '../core/errors.ts';
 import { parseUsbPath } from '../core/usb-path.ts';
 import { INTERNAL_SECTORS, SERIAL_SECTORS, type KeepSector, type Sector } from './photon-flash.ts';
 import type { FlashContent } from './photon-spec.ts';
+import { isLock, lockFolder } from './rack-lock.ts';
 
 /**
  * The state folder of a rack: `rack.json` names the devices, and each sector that was ever written is a file of its own,
  * `0001-internal-08004000.bin`. A file is replaced whole (written beside, fsync, rename), so a process that is killed
- * leaves either the old or the new one. Folder 0700, files 0600.
+ * leaves either the old or the new one. One rack uses a folder at a time. Folder 0700, files 0600.
  */
 const INDEX = 'rack.json';
 const SECTOR_FILE = /^(\d{4})-(internal|serial)-([0-9a-f]{8})\.bin$/;
@@ -43,15 +44,20 @@ const LAYOUTS: Readonly<Record<Area, readonly Sector[]>> = { internal: INTERNAL_
 export class RackState {
   readonly #folder: string;
   readonly #devices: DeviceRecord[];
+  readonly #release: () => Promise<void>;
   #pending: Promise<unknown> = Promise.resolve();
   #serial = 0;
 
-  private constructor(folder: string, devices: DeviceRecord[]) {
+  private constructor(folder: string, devices: DeviceRecord[], release: () => Promise<void>) {
     this.#folder = folder;
     this.#devices = devices;
+    this.#release = release;
   }
 
-  /** @throws Fault SIM_STATE_INVALID where the folder holds anything but a rack's state */
+  /**
+   * Takes the folder for this process until `close`.
+   * @throws Fault SIM_STATE_INVALID where it holds anything but a rack's state, or another rack uses it
+   */
   static async open(folder: string): Promise<RackState> {
     let names: string[];
     try {
@@ -60,16 +66,18 @@ export class RackState {
     } catch (cause) {
       throw invalid(folder, 'it cannot be used as a folder', cause);
     }
-    const foreign = names.find(name => name !== INDEX && !SECTOR_FILE.test(name) && !LEFTOVER.test(name));
+    const foreign = names.find(
+      name => name !== INDEX && !SECTOR_FILE.test(name) && !LEFTOVER.test(name) && !isLock(name),
+    );
     if (foreign !== undefined) throw invalid(folder, `it holds \`${foreign}\`, which no rack made`);
-    const devices = names.includes(INDEX) ? await readIndex(folder) : [];
-    // Left by a process that was killed while it made a device, or a sector, that no host has seen yet.
-    const known = new Set(devices.map(({ index }) => index));
-    for (const name of names) {
-      const index = Number(SECTOR_FILE.exec(name)?.[1]);
-      if (name !== INDEX && !known.has(index)) await unlink(join(folder, name));
+    const release = await take(folder);
+    try {
+      const devices = await clear(folder);
+      return new RackState(folder, devices, release);
+    } catch (thrown) {
+      await release();
+      throw thrown;
     }
-    return new RackState(folder, devices);
   }
 
   get devices(): readonly DeviceRecord[] {
@@ -108,9 +116,10 @@ export class RackState {
     return (sector, content) => this.#write(sectorName(index, area, sector.address), content);
   }
 
-  /** Resolves when nothing is being written any more. */
-  async settle(): Promise<void> {
+  /** Resolves when nothing is being written any more, and the folder is free for another rack. */
+  async close(): Promise<void> {
     await this.#pending;
+    await this.#release();
   }
 
   #write(name: string, bytes: Uint8Array): Promise<void> {
@@ -136,6 +145,34 @@ function sectorName(index: number, area: Area, address: number): string {
   return `${String(index).padStart(4, '0')}-${area}-${address.toString(16).padStart(8, '0')}.bin`;
 }
 
+/** @returns what gives the folder back */
+async function take(folder: string): Promise<() => Promise<void>> {
+  const lock = await lockFolder(folder).catch((cause: unknown) => {
+    throw invalid(folder, 'it cannot be written', cause);
+  });
+  if (lock.taken) return lock.release;
+  const { holder, file } = lock;
+  throw invalid(folder, `process ${holder} uses it`, undefined, {
+    facts: { folder, holder },
+    hint: `stop the rack of process ${holder}, or name another folder; if that process is no rack, delete \`${file}\` there`,
+  });
+}
+
+/**
+ * Removes what a process that was killed left behind while it made a device, or a sector, that no host has seen yet.
+ * @returns the devices
+ */
+async function clear(folder: string): Promise<DeviceRecord[]> {
+  const names = await readdir(folder);
+  const devices = names.includes(INDEX) ? await readIndex(folder) : [];
+  const known = new Set(devices.map(({ index }) => index));
+  for (const name of names) {
+    const index = Number(SECTOR_FILE.exec(name)?.[1]);
+    if (name !== INDEX && !isLock(name) && !known.has(index)) await unlink(join(folder, name));
+  }
+  return devices;
+}
+
 async function readIndex(folder: string): Promise<DeviceRecord[]> {
   try {
     if (!(await stat(join(folder, INDEX))).isFile()) throw new Error(`${INDEX} is no file`);
@@ -145,9 +182,10 @@ async function readIndex(folder: string): Promise<DeviceRecord[]> {
   }
 }
 
-function invalid(folder: string, why: string, cause?: unknown): Fault {
+function invalid(folder: string, why: string, cause?: unknown, more: { facts?: Facts; hint?: string } = {}): Fault {
   return new Fault('SIM_STATE_INVALID', `${folder} can't hold the state of a rack: ${why}`, {
     facts: { folder },
     cause,
+    ...more,
   });
 }

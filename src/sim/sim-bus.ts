@@ -1,9 +1,11 @@
 import { systemClock, type Clock } from '../core/clock.ts';
+import { Fault } from '../core/errors.ts';
 import type { UsbPath } from '../core/usb-path.ts';
 import type { ControlSetup, InResult, OutResult, UsbBus, UsbPort } from '../usb/port.ts';
 import { busyFault, goneFault, ioFault, stallFault, timeoutFault } from '../usb/port-faults.ts';
-import { setInterface, setupPacket } from '../usb/setup-packet.ts';
-import { PLATFORMS, VENDOR_ID } from './photon-descriptors.ts';
+import { DESCRIPTOR, LANGUAGE_EN_US, setInterface, setupPacket } from '../usb/setup-packet.ts';
+import { decodeStringDescriptor } from '../usb/usb-descriptors.ts';
+import { descriptor, PLATFORMS, SERIAL_STRING, VENDOR_ID, type PhotonIdentity } from './photon-descriptors.ts';
 import type { Reply } from './photon-request.ts';
 import type { RackDevice } from './rack-device.ts';
 import type { VirtualRack } from './virtual-rack.ts';
@@ -35,6 +37,12 @@ export function simBus(rack: VirtualRack): UsbBus {
   };
 }
 
+/** As an operating system reads it when the device appears. */
+function serialOf(identity: PhotonIdentity): string | null {
+  const bytes = descriptor(identity, (DESCRIPTOR.string << 8) | SERIAL_STRING, LANGUAGE_EN_US);
+  return bytes ? decodeStringDescriptor(bytes) : null;
+}
+
 class SimPort implements UsbPort {
   readonly path: UsbPath;
   readonly hub: string;
@@ -59,7 +67,7 @@ class SimPort implements UsbPort {
     this.instance = String(device.appearance);
     this.productId = PLATFORMS[identity.platform].productId;
     this.release = identity.release;
-    this.serialNumber = identity.serial;
+    this.serialNumber = serialOf(identity);
     this.#device = device;
     this.#appearance = device.appearance;
     this.#clock = clock;
@@ -73,6 +81,10 @@ class SimPort implements UsbPort {
   open(): Promise<void> {
     if (this.#giveBack) return Promise.resolve();
     if (!this.#there) return Promise.reject(goneFault(this.path));
+    if (!this.#device.letsIn(this.#clock.monotonicMs())) {
+      const { path } = this;
+      return Promise.reject(new Fault('USB_ACCESS', `${path}: this user may not open the device`, { facts: { path } }));
+    }
     this.#giveBack = this.#device.hold();
     if (!this.#giveBack) return Promise.reject(busyFault(this.path));
     this.#closing = new AbortController();

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import { systemClock } from '../core/clock.ts';
 import {
   encodeSubmitReply,
   encodeUnlinkReply,
@@ -112,7 +113,9 @@ export class UsbipSession {
 
   #importDevice(busId: string): void {
     const device = this.#rack.devices.find(each => each.busId === busId && each.onBus);
-    const giveBack = device?.hold() ?? null;
+    const now = (this.#rack.clock ?? systemClock).monotonicMs();
+    // USB/IP has no word for "not yet": to a client it is as if another program held it.
+    const giveBack = device?.letsIn(now) ? device.hold() : null;
     if (!device || !giveBack) {
       const status = device ? OP_STATUS.busy : OP_STATUS.noDevice;
       this.#ends.onEvent({ type: 'refused', remote: this.#remote, busId, status });

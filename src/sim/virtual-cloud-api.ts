@@ -3,8 +3,16 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { timestamp, type Clock } from '../core/clock.ts';
 import { parseDeviceId, type DeviceId } from '../core/device-id.ts';
 import { checkKey, type CloudBook } from './virtual-cloud-book.ts';
-import type { CloudFault, FaultPlan } from './virtual-cloud-faults.ts';
-import { answerHtml, answerJson, bearerOf, readFields, routeOf } from './virtual-cloud-requests.ts';
+import type { FaultPlan, OneFault } from './virtual-cloud-faults.ts';
+import {
+  answerHalf,
+  answerHtml,
+  answerJson,
+  answerSlowly,
+  bearerOf,
+  readFields,
+  routeOf,
+} from './virtual-cloud-requests.ts';
 import { isLoopback } from '../core/hosts.ts';
 
 export interface ApiParts {
@@ -54,7 +62,7 @@ export class CloudApi {
         return;
       }
       const fields = await readFields(request);
-      if (fault && isInFront(fault, response)) return;
+      if (fault && isInFront(fault, response, clock)) return;
       const token = bearerOf(request);
       if (token === null || (this.#parts.token !== null && token !== this.#parts.token)) {
         answerJson(response, 401, {
@@ -82,7 +90,7 @@ export class CloudApi {
     }
   }
 
-  async #provision(id: string, fields: Fields, fault: CloudFault | null, response: ServerResponse): Promise<void> {
+  async #provision(id: string, fields: Fields, fault: OneFault | null, response: ServerResponse): Promise<void> {
     const { book, clock, closing } = this.#parts;
     const device = this.#ownedDevice(id, response);
     if (!device) return;
@@ -97,13 +105,26 @@ export class CloudApi {
       answerJson(response, 400, { ok: false, error: wrong });
       return;
     }
+    if (fault?.kind === 'apply-late') {
+      await clock.sleep(fault.ms, closing);
+      if (closing.aborted) return;
+    }
     book.store(device, { pem, fingerprint: key.fingerprint, at: clock.now(), order: fields?.get('order') ?? null });
     switch (fault?.kind) {
       case 'lost':
         response.socket?.resetAndDestroy();
         return;
+      case 'reset':
+        answerHalf(response);
+        return;
       case 'refuse-after-store':
         answerJson(response, 400, { ok: false, error: 'the key was stored, and this says that it was not' });
+        return;
+      case 'empty':
+        response.writeHead(fault.status).end();
+        return;
+      case 'slow':
+        await answerSlowly(response, { ok: true, id: device }, part => clock.sleep(fault.ms * part, closing));
         return;
       case 'late':
         await clock.sleep(fault.ms, closing);
@@ -147,7 +168,7 @@ function wrongWith(device: DeviceId, fields: Map<string, string> | null): string
 }
 
 /** What stands before the API, as a proxy does: neither token nor key is looked at. @returns whether that was all */
-function isInFront(fault: CloudFault, response: ServerResponse): boolean {
+function isInFront(fault: OneFault, response: ServerResponse, clock: Clock): boolean {
   switch (fault.kind) {
     case 'hang':
       return true; // until the client or close() cuts the connection
@@ -157,15 +178,26 @@ function isInFront(fault: CloudFault, response: ServerResponse): boolean {
     case 'html':
       answerHtml(response, fault.status);
       return true;
-    case 'retry-after':
-      answerJson(response, 429, { error: 'too many requests' }, { 'retry-after': String(fault.seconds) });
+    case 'empty':
+      if (fault.status < 300) return false;
+      response.writeHead(fault.status).end();
       return true;
+    case 'retry-after':
+    case 'retry-after-date': {
+      const { kind, seconds } = fault;
+      const after = kind === 'retry-after' ? `${seconds}` : new Date(clock.now() + seconds * 1000).toUTCString();
+      answerJson(response, 429, { error: 'too many requests' }, { 'retry-after': after });
+      return true;
+    }
     case 'redirect':
       response.writeHead(302, { location: 'http://127.0.0.1:9/elsewhere' }).end();
       return true;
     case 'down':
     case 'late':
+    case 'apply-late':
+    case 'slow':
     case 'lost':
+    case 'reset':
     case 'refuse-after-store':
       return false;
   }

@@ -2,17 +2,24 @@ import { parseDeviceId, type DeviceId } from '../core/device-id.ts';
 import { Fault } from '../core/errors.ts';
 
 /** How the virtual cloud misbehaves. `device`: towards that device alone; null: towards everybody. */
-export type CloudFault = { readonly device: DeviceId | null } & (
-  | { readonly kind: 'down' | 'hang' | 'lost' | 'refuse-after-store' | 'redirect' }
-  | { readonly kind: 'html'; readonly status: number }
-  | { readonly kind: 'late'; readonly ms: number }
+export type CloudFault =
+  | OneFault
+  /** From 1 to 100. */
+  | { readonly device: DeviceId | null; readonly kind: 'flaky'; readonly percent: number };
+
+/** What one request meets. */
+export type OneFault = { readonly device: DeviceId | null } & (
+  | { readonly kind: 'down' | 'hang' | 'lost' | 'reset' | 'refuse-after-store' | 'redirect' }
+  | { readonly kind: 'html' | 'empty'; readonly status: number }
+  | { readonly kind: 'late' | 'apply-late' | 'slow'; readonly ms: number }
   /** `times`: the first so many requests; null: all of them. */
   | { readonly kind: 'status'; readonly status: number; readonly times: number | null }
-  | { readonly kind: 'retry-after'; readonly seconds: number; readonly times: number | null }
+  | { readonly kind: 'retry-after' | 'retry-after-date'; readonly seconds: number; readonly times: number | null }
 );
 
 export const CLOUD_FAULTS_HELP =
-  'down · hang · status:CODE[:N] · html:CODE · late:MS · lost · refuse-after-store · retry-after:SECONDS[:N] · redirect · device:ID:FAULT';
+  'down · hang · status:CODE[:N] · html:CODE · empty:CODE · late:MS · apply-late:MS · slow:MS · lost · reset · refuse-after-store · ' +
+  'retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · device:ID:FAULT';
 
 /**
  * A fault as it is written on the command line:
@@ -20,11 +27,16 @@ export const CLOUD_FAULTS_HELP =
  * - `hang`: takes requests and never answers
  * - `status:CODE[:N]`: answers CODE, to all requests or to the first N
  * - `html:CODE`: the same with a page of HTML, as a proxy does
+ * - `empty:CODE`: the same without a body; with a 2xx it has taken the key
  * - `late:MS`: takes the key and answers after MS milliseconds
- * - `lost`: takes the key and cuts the connection
+ * - `apply-late:MS`: takes the key after MS milliseconds, though nobody may wait for the answer any more
+ * - `slow:MS`: takes the key, and its answer trickles for MS milliseconds
+ * - `lost`: takes the key and resets the connection
+ * - `reset`: takes the key and resets the connection half-way through the answer
  * - `refuse-after-store`: takes the key and answers 400
- * - `retry-after:SECONDS[:N]`: answers 429 with Retry-After
+ * - `retry-after:SECONDS[:N]`, `retry-after-date:SECONDS[:N]`: answers 429 with Retry-After, as seconds or as a date
  * - `redirect`: answers 302 to elsewhere
+ * - `flaky:PERCENT`: so many requests fail, evenly spread: with 503, after the key was taken, with 429, and so on in turn
  * - `device:ID:FAULT`: any of these, for one device only
  * @throws Fault USAGE
  */
@@ -48,23 +60,32 @@ function read(words: readonly string[], device: DeviceId | null): CloudFault | n
     case 'down':
     case 'hang':
     case 'lost':
+    case 'reset':
     case 'refuse-after-store':
     case 'redirect':
       return arity === 0 ? { kind, device } : null;
-    case 'html': {
+    case 'html':
+    case 'empty': {
       const status = whole(first, 200, 599);
       return arity === 1 && status !== null ? { kind, device, status } : null;
     }
-    case 'late': {
+    case 'late':
+    case 'apply-late':
+    case 'slow': {
       const ms = whole(first, 0, 600_000);
       return arity === 1 && ms !== null ? { kind, device, ms } : null;
     }
     case 'status':
-    case 'retry-after': {
+    case 'retry-after':
+    case 'retry-after-date': {
       const value = kind === 'status' ? whole(first, 200, 599) : whole(first, 0, 1_000_000);
       const times = second === undefined ? null : whole(second, 0, 1_000_000);
       if (arity < 1 || arity > 2 || value === null || (second !== undefined && times === null)) return null;
       return kind === 'status' ? { kind, device, status: value, times } : { kind, device, seconds: value, times };
+    }
+    case 'flaky': {
+      const percent = whole(first, 1, 100);
+      return arity === 1 && percent !== null ? { kind, device, percent } : null;
     }
     default:
       return null;
@@ -77,25 +98,51 @@ function whole(text: string | undefined, min: number, max: number): number | nul
   return value >= min && value <= max ? value : null;
 }
 
+/** What a flaky cloud does in turn. */
+const FLAKY_TURNS: readonly OneFault[] = [
+  { kind: 'status', device: null, status: 503, times: null },
+  { kind: 'lost', device: null },
+  { kind: 'retry-after', device: null, seconds: 1, times: null },
+];
+
+interface InForce {
+  readonly fault: CloudFault;
+  /** How often it may still be met. */
+  left: number;
+  /** Of a flaky one: hundredths of the next fault that have come together, and how many there were. */
+  due: number;
+  turns: number;
+}
+
 /** The faults in force. The first that fits a request is taken; those with a number of times are used up. */
 export class FaultPlan {
-  readonly #faults: { readonly fault: CloudFault; left: number }[];
+  readonly #faults: InForce[];
 
   constructor(faults: readonly CloudFault[]) {
     this.#faults = faults.map(fault => ({
       fault,
       left: 'times' in fault && fault.times !== null ? fault.times : Infinity,
+      due: 0,
+      turns: 0,
     }));
   }
 
   /** @param device the one that the request is about; null where it is about none */
-  take(device: DeviceId | null): CloudFault | null {
-    const entry = this.#faults.find(
-      ({ fault, left }) => left > 0 && (fault.device === null || fault.device === device),
-    );
-    if (!entry) return null;
-    entry.left -= 1;
-    return entry.fault;
+  take(device: DeviceId | null): OneFault | null {
+    for (const entry of this.#faults) {
+      const { fault } = entry;
+      if (entry.left === 0 || (fault.device !== null && fault.device !== device)) continue;
+      if (fault.kind !== 'flaky') {
+        entry.left -= 1;
+        return fault;
+      }
+      entry.due += fault.percent;
+      if (entry.due < 100) continue;
+      entry.due -= 100;
+      entry.turns += 1;
+      return FLAKY_TURNS[(entry.turns - 1) % FLAKY_TURNS.length] ?? null;
+    }
+    return null;
   }
 
   /** No connection is taken at all. */

@@ -66,3 +66,26 @@ export function answerHtml(response: ServerResponse, status: number): void {
     `<!doctype html><html><head><title>${status}</title></head><body><h1>${status}</h1><hr>proxy</body></html>\n`,
   );
 }
+
+/** The first half of the head of a 200, and then a reset. */
+export function answerHalf(response: ServerResponse): void {
+  const { socket } = response;
+  socket?.write('HTTP/1.1 200 OK\r\ncontent-type: applic', () => socket.resetAndDestroy());
+}
+
+/** A 200 whose body comes in pieces. @param pause waits for a part of the whole time */
+export async function answerSlowly(
+  response: ServerResponse,
+  body: object,
+  pause: (part: number) => Promise<void>,
+): Promise<void> {
+  const text = JSON.stringify(body);
+  const pieces = 10;
+  response.writeHead(200, { 'content-type': 'application/json; charset=utf-8' }).flushHeaders();
+  for (let n = 0; n < pieces && !response.destroyed; n += 1) {
+    await pause(1 / pieces);
+    const piece = text.slice((text.length * n) / pieces, (text.length * (n + 1)) / pieces);
+    if (piece !== '') response.write(piece);
+  }
+  response.end();
+}

@@ -3,7 +3,7 @@ import { systemClock, type Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import { isIn, PORT_RESET, type SetupPacket } from '../usb/setup-packet.ts';
 import type { Behaviour, Grip } from './photon-behaviour.ts';
-import type { PhotonIdentity, Platform } from './photon-descriptors.ts';
+import type { DescriptorFlaw, PhotonIdentity, Platform, Product } from './photon-descriptors.ts';
 import { DfuMachine } from './photon-dfu.ts';
 import { Moment, orMoment, Turns } from './photon-ep0.ts';
 import type { Flash } from './photon-flash.ts';
@@ -13,8 +13,8 @@ import { CANCELLED, GONE, isDfu, nameOf, STALL, type DeviceRequest, type Reply }
 import { PhotonRecord } from './photon-record.ts';
 import { StandardRequests } from './photon-standard.ts';
 
-/** Why a device is no longer on the bus. */
-export type Departure = 'unplugged' | 'left' | 'crashed';
+/** Why a device is no longer on the bus. `left` and `power-cut`: it is in normal mode when it is next seen. */
+export type Departure = 'unplugged' | 'left' | 'crashed' | 'power-cut';
 
 export interface PhotonOptions {
   readonly deviceId: DeviceId;
@@ -22,6 +22,8 @@ export interface PhotonOptions {
   readonly bootloader: 'new' | 'old';
   /** What iSerialNumber says; null: there is none. */
   readonly serial: string | null;
+  readonly product: Product;
+  readonly descriptorFlaws?: readonly DescriptorFlaw[] | undefined;
   readonly internal: Flash;
   readonly serialFlash: Flash;
   /** Time that a DCT block takes, in ms; a block of plain flash takes an eighth, an erase as much. */
@@ -32,8 +34,11 @@ export interface PhotonOptions {
   readonly startState?: number | undefined;
   readonly behaviours?: readonly Behaviour[] | undefined;
   readonly clock?: Clock | undefined;
-  /** Told when the device leaves the bus by itself. */
-  onDeparture?(why: Departure): void;
+  /**
+   * Told when the device leaves the bus by itself.
+   * @param backInMs when it is to be powered again; undefined: when somebody does so
+   */
+  onDeparture?(why: Departure, backInMs: number | undefined): void;
 }
 
 /**
@@ -52,6 +57,8 @@ export class VirtualPhoton {
   readonly #turns = new Turns();
   /** Comes when the power goes; null while off. */
   #power: { readonly off: Moment; readonly signal: AbortSignal } | null = null;
+  /** Comes when the host resets the bus; a new one after each. */
+  #busReset = new Moment();
   /** The transfer being served; there is one at a time. */
   #serving: Serving | null = null;
   #hung = false;
@@ -63,11 +70,13 @@ export class VirtualPhoton {
     this.#clock = options.clock ?? systemClock;
     this.deviceId = options.deviceId;
     const old = options.bootloader === 'old';
-    this.identity = { platform: options.platform, release: old ? 0x0200 : 0x0250, serial: options.serial };
-    const { platform, bootloader, internal, serialFlash, writeMs } = options;
+    const { platform, bootloader, product, serial, internal, serialFlash, writeMs } = options;
+    const flaws = options.descriptorFlaws ?? [];
+    this.identity = { platform, release: old ? 0x0200 : 0x0250, serial, product, flaws };
     this.#memory = new PhotonMemory({
       platform,
       bootloader,
+      product,
       internal,
       serialFlash,
       writeMs,
@@ -120,6 +129,7 @@ export class VirtualPhoton {
     this.#memory.powerOn();
     this.#dfu.powerOn();
     this.#standard.powerOn();
+    for (const behaviour of this.#options.behaviours ?? []) behaviour.reset?.();
     if (this.#firstPower && this.#options.startState !== undefined) this.#dfu.beginIn(this.#options.startState);
     this.#firstPower = false;
   }
@@ -131,16 +141,26 @@ export class VirtualPhoton {
     power?.off.come();
   }
 
-  /** A reset of the bus by the host, in its turn: DFU is idle again, alternate setting 0; the pointer stays. */
+  /**
+   * A reset of the bus by the host, which ends what it waits for (Linux: usb_ep0_reinit, with -ESHUTDOWN). The device
+   * takes it in its turn, after a write that is under way: DFU is idle again, alternate setting 0; the pointer stays.
+   */
   async busReset(): Promise<void> {
     const power = this.#power;
     if (!power) return;
+    const ended = this.#busReset;
+    this.#busReset = new Moment();
+    setImmediate(() => ended.come()); // what is answered at once has its answer by then
     const turn = this.#turns.take();
     const gone = await orMoment(
       turn.ready.then(() => false),
       [power.off, true],
     );
-    if (!gone) this.#dfu.reset();
+    if (!gone) {
+      this.#orphanedStall = false;
+      this.#dfu.reset();
+      for (const behaviour of this.#options.behaviours ?? []) behaviour.reset?.();
+    }
     turn.end();
   }
 
@@ -152,10 +172,11 @@ export class VirtualPhoton {
   async control(setup: SetupPacket, data: Uint8Array, cancel?: AbortSignal): Promise<Reply> {
     const power = this.#power;
     if (!power) return GONE;
-    if (setup.requestType === PORT_RESET.requestType && setup.request === PORT_RESET.request) {
+    if (isPortReset(setup)) {
       await this.busReset();
       return { kind: 'ok', data: new Uint8Array(0) };
     }
+    const reset = this.#busReset;
     const cancelled = new Moment();
     const onAbort = () => cancelled.come();
     if (cancel?.aborted) onAbort();
@@ -166,6 +187,7 @@ export class VirtualPhoton {
       const stopped = await orMoment(
         turn.ready.then(() => null),
         [power.off, GONE],
+        [reset, GONE],
         [cancelled, CANCELLED],
       );
       this.#turns.waiting -= 1;
@@ -176,10 +198,10 @@ export class VirtualPhoton {
       const request = { name: nameOf(setup), setup, data };
       const work = this.#serve(
         request,
-        { off: power.off, offSignal: power.signal, grip: this.#grip(power.off, cancelled) },
+        { off: power.off, offSignal: power.signal, grip: this.#grip(power.off, reset, cancelled) },
         cancelled,
       ).finally(() => turn.end());
-      const reply = await orMoment(work, [power.off, GONE], [cancelled, CANCELLED]);
+      const reply = await orMoment(work, [power.off, GONE], [reset, GONE], [cancelled, CANCELLED]);
       this.record.request(request, reply, this.#dfu.state);
       return reply;
     } finally {
@@ -221,12 +243,16 @@ export class VirtualPhoton {
     return { kind: 'ok', data: reply.data.subarray(0, setup.length) };
   }
 
-  #grip(off: Moment, cancelled: Moment): Grip {
+  #grip(off: Moment, reset: Moment, cancelled: Moment): Grip {
+    const never = new Promise<undefined>(() => undefined);
     return {
-      unplug: () => {
-        if (!off.came) this.#depart('unplugged');
+      unplug: backInMs => {
+        if (!off.came) this.#depart('unplugged', backInMs);
       },
-      untilGivenUp: () => orMoment<undefined>(new Promise(() => undefined), [off, undefined], [cancelled, undefined]),
+      cutPower: () => {
+        if (!off.came) this.#depart('power-cut');
+      },
+      untilGivenUp: () => orMoment(never, [off, undefined], [reset, undefined], [cancelled, undefined]),
     };
   }
 
@@ -242,9 +268,13 @@ export class VirtualPhoton {
     });
   }
 
-  #depart(why: Departure): void {
+  #depart(why: Departure, backInMs?: number): void {
     if (!this.#power) return;
     this.powerOff();
-    this.#options.onDeparture?.(why);
+    this.#options.onDeparture?.(why, backInMs);
   }
+}
+
+function isPortReset({ requestType, request, value }: SetupPacket): boolean {
+  return requestType === PORT_RESET.requestType && request === PORT_RESET.request && value === PORT_RESET.value;
 }

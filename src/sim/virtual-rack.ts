@@ -1,4 +1,4 @@
-import type { Clock } from '../core/clock.ts';
+import { systemClock, type Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import { Fault } from '../core/errors.ts';
 import type { Platform } from './photon-descriptors.ts';
@@ -58,12 +58,18 @@ export interface VirtualRack {
 
 /**
  * Makes a rack of virtual Photons, in DFU mode, each on a socket of its own.
- * @throws Fault USAGE where a fault names no device, SIM_STATE_INVALID for a folder with other things in it
+ * @throws Fault USAGE where a fault names no device, SIM_STATE_INVALID for a folder with other things in it, or one that
+ *   another rack uses
  */
 export async function createRack(options: RackOptions): Promise<VirtualRack> {
   const state = options.stateDir === undefined ? null : await RackState.open(options.stateDir);
   const rack = new Rack(options, state);
-  await rack.fill();
+  try {
+    await rack.fill();
+  } catch (thrown) {
+    await state?.close();
+    throw thrown;
+  }
   return rack;
 }
 
@@ -74,6 +80,8 @@ class Rack implements VirtualRack {
   readonly #state: RackState | null;
   readonly #listeners = new Set<() => void>();
   readonly #taken = new Set<string>();
+  /** Devices off the bus that come back by themselves; aborted when a hand is quicker. */
+  readonly #returning = new Map<RackDevice, AbortController>();
   #made = 0;
   #numbered = 0;
 
@@ -109,6 +117,7 @@ class Rack implements VirtualRack {
 
   plug(busId: string): void {
     const device = this.device(busId);
+    this.#stopReturn(device);
     if (device.onBus) return;
     device.plugged = true;
     this.#appear(device);
@@ -116,6 +125,7 @@ class Rack implements VirtualRack {
 
   unplug(busId: string): void {
     const device = this.device(busId);
+    this.#stopReturn(device);
     if (!device.plugged) return;
     device.plugged = false;
     device.photon.powerOff();
@@ -145,12 +155,13 @@ class Rack implements VirtualRack {
 
   async close(): Promise<void> {
     for (const device of this.devices) {
+      this.#stopReturn(device);
       device.photon.powerOff();
       device.vanished();
     }
     this.#changed();
     this.#listeners.clear();
-    await this.#state?.settle();
+    await this.#state?.close();
   }
 
   #appear(device: RackDevice): void {
@@ -158,6 +169,19 @@ class Rack implements VirtualRack {
     device.appearance = this.#nextNumber();
     device.photon.powerOn();
     this.#changed();
+  }
+
+  #returnIn(ms: number, device: RackDevice): void {
+    const stop = new AbortController();
+    this.#returning.set(device, stop);
+    void (this.clock ?? systemClock).sleep(ms, stop.signal).then(() => {
+      if (!stop.signal.aborted) this.plug(device.busId);
+    });
+  }
+
+  #stopReturn(device: RackDevice): void {
+    this.#returning.get(device)?.abort();
+    this.#returning.delete(device);
   }
 
   /** As a kernel numbers what it finds, but for the limit of 127 a bus. */
@@ -225,19 +249,21 @@ class Rack implements VirtualRack {
       internal: this.#state.keeper(index, 'internal'),
       serial: this.#state.keeper(index, 'serial'),
     };
-    const photon = buildPhoton(this.#spec(record, faults), content, {
+    const spec = this.#spec(record, faults);
+    const photon = buildPhoton(spec, content, {
       behaviours: this.#of(record, faults).flatMap(({ effect }) => effect.behaviour?.() ?? []),
       clock: this.clock,
       keep: keep ?? undefined,
-      onDeparture: why => {
+      onDeparture: (why, backInMs) => {
         // A crashed bootloader answers nobody until it is replugged, just like one whose cable was pulled.
-        if (why === 'left') device.mode = 'normal';
+        if (why === 'left' || why === 'power-cut') device.mode = 'normal';
         else device.plugged = false;
         device.vanished();
+        if (backInMs !== undefined) this.#returnIn(backInMs, device);
         this.#changed();
       },
     });
-    const device = new RackDevice(index, busId, photon, this.#nextNumber());
+    const device = new RackDevice(index, busId, photon, this.#nextNumber(), spec.lateAccessMs);
     this.devices.push(device);
     return device;
   }

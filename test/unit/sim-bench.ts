@@ -3,9 +3,9 @@ import { parseDeviceId } from '#src/core/device-id.ts';
 import type { Behaviour } from '#src/sim/photon-behaviour.ts';
 import { buildPhoton, makeContent, type PhotonSpec } from '#src/sim/photon-spec.ts';
 import type { Departure, VirtualPhoton } from '#src/sim/virtual-photon.ts';
-import type { Reply } from '#src/sim/photon-request.ts';
-import { setupPacket } from '#src/usb/setup-packet.ts';
-import type { ControlSetup } from '#src/usb/port.ts';
+import { STALL, type Reply } from '#src/sim/photon-request.ts';
+import { isIn, setupPacket } from '#src/usb/setup-packet.ts';
+import type { ControlSetup, UsbPort } from '#src/usb/port.ts';
 
 /** A clock that stands still until told otherwise. */
 export class ManualClock implements Clock {
@@ -101,9 +101,9 @@ function statusText(bytes: Uint8Array): string {
 
 /** DFU requests in the raw. */
 export class Host {
-  readonly #photon: VirtualPhoton;
+  readonly #photon: Pick<VirtualPhoton, 'control'>;
 
-  constructor(photon: VirtualPhoton) {
+  constructor(photon: Pick<VirtualPhoton, 'control'>) {
     this.#photon = photon;
   }
 
@@ -118,6 +118,11 @@ export class Host {
   async status(cancel?: AbortSignal): Promise<string> {
     const reply = await this.in(dfu(3), 6, cancel);
     return reply.kind === 'ok' ? statusText(reply.data) : reply.kind;
+  }
+
+  async state(): Promise<number | Reply['kind']> {
+    const reply = await this.in(dfu(5), 1);
+    return reply.kind === 'ok' ? (reply.data[0] ?? -1) : reply.kind;
   }
 
   async download(block: number, data: Uint8Array): Promise<Reply['kind']> {
@@ -177,6 +182,24 @@ export class Host {
     await this.abort();
     return busy;
   }
+}
+
+const TYPES = ['standard', 'class', 'vendor'] as const;
+const RECIPIENTS = ['device', 'interface', 'endpoint', 'other'] as const;
+
+/** A host behind a port that is open and claimed; what the port throws comes through. */
+export function hostOver(port: UsbPort, timeoutMs = 5000): Host {
+  return new Host({
+    async control(packet, data) {
+      const requestType = TYPES[(packet.requestType >> 5) & 3]!;
+      const setup = { ...packet, requestType, recipient: RECIPIENTS[packet.requestType & 3]! };
+      const result = isIn(packet)
+        ? await port.controlTransferIn(setup, packet.length, timeoutMs)
+        : await port.controlTransferOut(setup, data, timeoutMs);
+      if (result.status === 'stall') return STALL;
+      return { kind: 'ok', data: 'data' in result ? result.data : new Uint8Array(0) };
+    },
+  });
 }
 
 export function dfu(request: number, value = 0): ControlSetup {

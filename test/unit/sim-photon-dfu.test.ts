@@ -285,11 +285,82 @@ describe('the states', () => {
     expect(await host.status()).toBe('2/0');
   });
 
-  test('GETSTATE tells the state and changes nothing', async () => {
-    const { host } = await bench();
+  test('GETSTATE tells the state and changes nothing, and carries no block out (DFU 1.1, 6.1.5)', async () => {
+    const { host, photon } = await bench();
+    await host.select(1);
+    await host.point(1762);
     await host.download(2, BYTES);
-    expect(await host.in(dfu(5), 1)).toEqual({ kind: 'ok', data: Uint8Array.of(3) });
-    expect(await host.in(dfu(5), 1)).toEqual({ kind: 'ok', data: Uint8Array.of(3) });
+    expect(await host.state()).toBe(3);
+    expect(await host.state()).toBe(3);
+    expect(photon.record.writes[1]).toBe(0);
+    expect(await host.status()).toBe('4/0 poll 1');
+    expect(photon.record.writes[1]).toBe(1);
+    expect(await host.state()).toBe(3);
+    expect(await host.status()).toBe('5/0 poll 1');
+    expect(await host.state()).toBe(5);
+    await host.abort();
+    expect([...(await host.read(1762, 4))]).toEqual([...BYTES]);
+  });
+
+  test.each([2, 5, 6, 9, 10, 15])('GETSTATE leaves state %i as it is', async startState => {
+    const { host } = await bench({ startState });
+    expect([await host.state(), await host.state()]).toEqual([startState, startState]);
+    expect(await host.status()).toMatch(new RegExp(`^${startState}/`));
+  });
+
+  test('ABORT in state 3 discards the block, or the command, that is stored and not yet carried out', async () => {
+    const { host, photon } = await bench();
+    await host.select(1);
+    await host.point(1762);
+    await host.download(2, BYTES);
+    await host.abort();
+    expect(await host.status()).toBe('2/0');
+    await host.download(0, Uint8Array.of(0x21, 34, 0, 0, 0));
+    await host.abort();
+    expect(await host.status()).toBe('2/0');
+    expect(Buffer.from((await host.upload(2, 4)) as Uint8Array).toString('hex')).toBe('ffffffff');
+    expect([photon.record.writes[1], photon.dctRewrites]).toEqual([0, 0]);
+  });
+
+  test('a device found in dfuERROR takes nothing but CLRSTATUS', async () => {
+    const { host } = await bench({ startState: 10 });
+    expect([await host.download(2, BYTES), await host.upload(2, 4), await host.status()]).toEqual([
+      'stall',
+      'stall',
+      '10/14',
+    ]);
+    await host.clearStatus();
+    expect(await host.status()).toBe('2/0');
+  });
+
+  test('a device found in dfuUPLOAD-IDLE goes on with the upload, takes no DNLOAD, and ABORT makes it idle', async () => {
+    const { host } = await bench({ startState: 9 });
+    expect(await host.upload(2, 4)).toHaveLength(4);
+    expect([await host.download(2, BYTES), await host.status()]).toEqual(['stall', '9/0']);
+    await host.abort();
+    expect([await host.status(), await host.download(2, BYTES)]).toEqual(['2/0', 'ok']);
+  });
+
+  test('a device found in the illegal state 15 stalls DNLOAD and UPLOAD, ignores ABORT, and CLRSTATUS twice cures it', async () => {
+    const { host } = await bench({ startState: 15 });
+    expect([await host.download(2, BYTES), await host.upload(2, 4), await host.abort()]).toEqual([
+      'stall',
+      'stall',
+      'ok',
+    ]);
+    expect(await host.status()).toBe('15/0');
+    await host.clearStatus();
+    expect(await host.status()).toBe('10/14');
+    await host.clearStatus();
+    expect(await host.status()).toBe('2/0');
+  });
+
+  test('SET_FEATURE to a port is a reset for PORT_RESET, and a stall for anything else', async () => {
+    const { host } = await bench({ startState: 9 });
+    const feature = (value: number) =>
+      ({ requestType: 'class', recipient: 'other', request: 3, value, index: 1 }) as const;
+    expect([await host.out(feature(8), NONE), await host.state()]).toEqual([{ kind: 'stall' }, 9]);
+    expect([await host.out(feature(4), NONE), await host.state()]).toEqual([{ kind: 'ok', data: NONE }, 2]);
   });
 
   test('a reset of the bus leads to idle and alternate setting 0', async () => {

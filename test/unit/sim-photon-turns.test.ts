@@ -88,12 +88,18 @@ describe('endpoint 0', () => {
     expect(await made.host.status()).toBe('2/0');
   });
 
-  test('a reset of the bus waits for the write, which is kept', async () => {
+  test('a reset of the bus ends what is pending, and waits for the write, which is kept', async () => {
     const made = await writing();
-    const reset = made.photon.busReset();
-    await made.clock.advance(600);
-    await reset;
-    expect(await made.status).toBe('4/0 poll 1');
+    const waiting = made.host.status();
+    let reset = false;
+    const done = made.photon.busReset().then(() => (reset = true));
+    expect([await made.status, await waiting]).toEqual(['gone', 'gone']);
+    await made.clock.advance(589);
+    expect(reset).toBe(false);
+    const after = made.host.status();
+    await made.clock.advance(1);
+    await done;
+    expect(await after).toBe('2/0 poll 1');
     expect(made.photon.dfuState).toBe(2);
     expect(await readsBlock(made)).toBe(true);
   });
@@ -125,6 +131,25 @@ describe('behaviours on top of a photon', () => {
     cancel.abort();
     expect(await status).toBe('cancelled');
     expect(await host.status()).toBe('2/0');
+  });
+
+  test('a hang ends when the host resets the bus', async () => {
+    const { host, photon } = await bench({}, { behaviours: [hang('getstatus', 1)] });
+    const status = host.status();
+    await photon.busReset();
+    expect(await status).toBe('gone');
+    expect(await host.status()).toBe('2/0');
+  });
+
+  test('the stall that a reset cut off hits no later transfer', async () => {
+    const made = await writing({ systemParts: 'broken' });
+    made.cancel.abort();
+    await made.status;
+    const reset = made.photon.busReset();
+    const after = made.host.status();
+    await made.clock.advance(600);
+    await reset;
+    expect(await after).toMatch(/^2\/0/);
   });
 
   test('a write that hangs is not carried out', async () => {

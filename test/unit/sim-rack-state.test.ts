@@ -1,10 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { APP_SECTION, DCT_COPIES, VERSION_BLOCK } from '#src/sim/photon-dct.ts';
 import { parseFault } from '#src/sim/rack-faults.ts';
 import { createRack, type RackOptions } from '#src/sim/virtual-rack.ts';
 import type { UsbBus, UsbPort } from '#src/usb/port.ts';
@@ -21,6 +23,23 @@ afterEach(async () => {
 
 async function rackIn(stateDir: string, options: Partial<RackOptions> = {}) {
   return await createRack({ count: 2, hubs: 1, writeMs: 0, keys: 'blank', stateDir, ...options });
+}
+
+/** The two copies of the DCT as they lie on disk, the older one first; throws where one of them is not whole. */
+async function copiesOnDisk(): Promise<Buffer[]> {
+  const copies = DCT_COPIES.map(async address => {
+    const bytes = await readFile(join(folder, `0001-internal-${address.toString(16).padStart(8, '0')}.bin`));
+    const sealed = APP_SECTION + VERSION_BLOCK + 12;
+    if (bytes.length !== 0x4000 || bytes.readUInt32LE(sealed) !== crc32(bytes.subarray(0, sealed))) {
+      throw new Error(`the copy at ${address.toString(16)} is not whole`);
+    }
+    return { bytes, sequence: bytes.readUInt32LE(sealed - 8) };
+  });
+  return (await Promise.all(copies)).sort((a, b) => a.sequence - b.sequence).map(({ bytes }) => bytes);
+}
+
+function claimCodeIn(copy: Buffer, length: number): string {
+  return copy.toString('latin1', APP_SECTION + 1762, APP_SECTION + 1762 + length);
 }
 
 describe('the state folder of a rack', () => {
@@ -108,6 +127,24 @@ describe('the state folder of a rack', () => {
     await writeFile(join(folder, '0009-internal-08004000.bin'), 'a device that never came to be');
     await (await rackIn(folder)).close();
     expect((await readdir(folder)).filter(name => /tmp|^0009/.test(name))).toEqual([]);
+  });
+
+  test.each([
+    ['old', 'before'],
+    ['new', 'behind'],
+  ])('holds the %s copy whole after power-cut:%s', async (copy, claim) => {
+    const first = await rackIn(folder, { count: 1, faults: [parseFault(`#1:power-cut:${copy}:2`)] });
+    const host = new Host(first.devices[0]!.photon);
+    await host.select(1);
+    await host.write(1762, Buffer.from('before'));
+    expect(await host.write(1762, Buffer.from('behind'))).toBe('gone');
+    expect(claimCodeIn((await copiesOnDisk())[1]!, 6)).toBe(claim);
+    await first.close();
+    const second = await rackIn(folder, { count: 1 });
+    const again = new Host(second.devices[0]!.photon);
+    await again.select(1);
+    expect((await again.read(1762, 6)).toString()).toBe(claim);
+    await second.close();
   });
 
   test('that can no longer be written makes a write fail, as a bad flash does', async () => {
@@ -214,6 +251,27 @@ describe('a rack that is killed with SIGKILL', () => {
     await write(second.port, 'go on...');
     expect(await claimCode(second.port)).toBe('go on...');
   });
+
+  test.each([0, 1, 2, 4, 7, 11])(
+    'has both copies of the DCT whole on disk, killed %i turns after a block was sent',
+    async turns => {
+      const { child, port } = await start(0);
+      await point(port);
+      await write(port, 'before..');
+      await out(port, 1, 2, Buffer.from('behind..'));
+      const end = status(port).catch((thrown: unknown) => {
+        expect(thrown).toMatchObject({ code: 'USB_GONE' });
+      });
+      for (let n = 0; n < turns; n += 1) await new Promise<void>(resolve => setImmediate(resolve));
+      await kill(child);
+      await end;
+      const [older, newer] = (await copiesOnDisk()).map(copy => claimCodeIn(copy, 8));
+      expect([
+        ['\xff'.repeat(8), 'before..'],
+        ['before..', 'behind..'],
+      ]).toContainEqual([older, newer]);
+    },
+  );
 
   test('while the flash is busy has the old bytes', async () => {
     const first = await start(60_000);

@@ -122,8 +122,16 @@ describe('a fault is given as text', () => {
     const fault = faultOf(() => parseFault('#1:explode'));
     expect(fault.message).toMatchInlineSnapshot(`"fault \`#1:explode\`: there is no kind \`explode\`"`);
     expect(fault.hint).toMatchInlineSnapshot(
-      `"the kinds are old-bootloader, p1, no-dct-id, dct-zeros, write-stall[:N], write-drop[:N], write-flip[:N], read-unstable, hang:dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write[:N], unplug:dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write[:N], start-state:N, serial:TEXT, no-serial, same-id:ID, blank-key, zero-key, pkcs8-key, truncated-key, misread-key, slow-leave"`,
+      `"the kinds are old-bootloader, p1, no-dct-id, dct-zeros, other-product, descriptor:truncated|lying|no-functional|utf16|transfer-size, late-access:MS, write-stall[:N], write-drop[:N], write-flip[:N], read-unstable, stuck-busy[:N], power-cut:old|new[:N], hang:REQ[:N], hang-until-reset:REQ[:N], unplug:REQ[:N], bounce:REQ[:N[:MS]], start-state:N, serial:TEXT, no-serial, same-id:ID, blank-key, zero-key, pkcs8-key, truncated-key, misread-key, slow-leave; REQ being dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write"`,
     );
+  });
+
+  test('an argument that makes no sense is answered with how it is written', () => {
+    const hintOf = (text: string) => faultOf(() => parseFault(text)).hint;
+    expect(hintOf('#1:bounce:everything')).toMatchInlineSnapshot(
+      `"it is written bounce:REQ[:N[:MS]]; REQ being dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write"`,
+    );
+    expect(hintOf('#1:power-cut:half')).toMatchInlineSnapshot(`"it is written power-cut:old|new[:N]"`);
   });
 
   test.each(['', 'no-serial', '#0:no-serial', 'x:no-serial', '1-2.3/4:no-serial'])('`%s` names no device', text => {
@@ -136,6 +144,22 @@ describe('a fault is given as text', () => {
     '#1:hang',
     '#1:hang:everything',
     '#1:unplug:write:1:2',
+    '#1:hang-until-reset',
+    '#1:hang-until-reset:getstatus:0',
+    '#1:bounce:2:300',
+    '#1:bounce:write:300ms',
+    '#1:bounce:write:0:300',
+    '#1:bounce:write:1:300:1',
+    '#1:power-cut',
+    '#1:power-cut:half',
+    '#1:power-cut:old:1:2',
+    '#1:stuck-busy:0',
+    '#1:descriptor',
+    '#1:descriptor:funny',
+    '#1:descriptor:lying:1',
+    '#1:other-product:x',
+    '#1:late-access',
+    '#1:late-access:soon',
     '#1:start-state:300',
     '#1:same-id:123',
     '#1:no-serial:x',

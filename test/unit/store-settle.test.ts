@@ -85,7 +85,7 @@ describe('a row whose process died before it was settled', () => {
   test('can be settled where a write without a key is verified', async () => {
     const { device } = await begun();
     await device.verified(null);
-    expect((await afterCrash()).finishable).toEqual({ fingerprint: null, cloud: 'none' });
+    expect((await afterCrash()).finishable).toMatchObject({ fingerprint: null, cloud: 'none' });
   });
 
   test.each(['prepared', 'writing', 'verified', 'refused'] as const)(

@@ -24,6 +24,27 @@ const PEM = pair(1024);
 const OTHER_PEM = pair(1024);
 const fingerprint = (pem: string): string => sha256Hex(createPublicKey(pem).export({ type: 'spki', format: 'der' }));
 
+/** Its time stands still, and every sleep lasts until it is woken. */
+class HeldClock implements Clock {
+  readonly #sleepers: (() => void)[] = [];
+
+  now(): number {
+    return 1_700_000_000_000;
+  }
+
+  monotonicMs(): number {
+    return 0;
+  }
+
+  sleep(): Promise<void> {
+    return new Promise(resolve => this.#sleepers.push(resolve));
+  }
+
+  wake(): void {
+    for (const resolve of this.#sleepers.splice(0)) resolve();
+  }
+}
+
 let cloud: VirtualCloud | null = null;
 afterEach(async () => {
   await cloud?.close();
@@ -270,13 +291,25 @@ describe('a fault of the virtual cloud', () => {
     ['status:500', { kind: 'unknown', status: 500 }, 0],
     ['status:404', { kind: 'refused', status: 404 }, 0],
     ['html:502', { kind: 'unknown', status: 502, reason: 'Bad Gateway' }, 0],
+    ['empty:500', { kind: 'unknown', status: 500, reason: 'Internal Server Error' }, 0],
+    ['empty:403', { kind: 'refused', status: 403, reason: 'Forbidden' }, 0],
+    ['empty:204', { kind: 'accepted', status: 204 }, 1],
     ['retry-after:9', { kind: 'unknown', status: 429, retryAfterMs: 9000 }, 0],
     ['redirect', { kind: 'unknown', status: 302 }, 0],
     ['down', { kind: 'unknown', status: null }, 0],
     [`device:${A}:down`, { kind: 'unknown', status: null, reason: 'connection reset (ECONNRESET)' }, 0],
     ['lost', { kind: 'unknown', status: null, reason: 'connection reset (ECONNRESET)' }, 1],
+    [
+      'reset',
+      { kind: 'unknown', status: null, reason: expect.stringMatching(/^connection (closed|reset) /) as string },
+      1,
+    ],
     ['refuse-after-store', { kind: 'refused', status: 400 }, 1],
     ['late:1', { kind: 'accepted', status: 200 }, 1],
+    ['apply-late:1', { kind: 'accepted', status: 200 }, 1],
+    ['slow:20', { kind: 'accepted', status: 200 }, 1],
+    ['flaky:100', { kind: 'unknown', status: 503 }, 0],
+    [`device:${B}:flaky:100`, { kind: 'accepted' }, 1],
   ])('%s', async (fault, expected, stored) => {
     const to = await start([fault]);
     expect(await send(to)).toMatchObject(expected);
@@ -294,6 +327,51 @@ describe('a fault of the virtual cloud', () => {
     const to = await start(['late:60000']);
     expect(await send(to, A, PEM, 150)).toMatchObject({ kind: 'unknown', reason: 'no answer within 150 ms' });
     expect(to.currentFingerprint(A)).toBe(fingerprint(PEM));
+  });
+
+  test('apply-late takes the key of a client that has given up, later', async () => {
+    const clock = new HeldClock();
+    const to = await start(['apply-late:60000'], { clock });
+    expect(await send(to, A, PEM, 150)).toMatchObject({ kind: 'unknown', reason: 'no answer within 150 ms' });
+    expect(to.keysOf(A)).toEqual([]);
+    to.setFaults([]);
+    expect((await send(to, A, OTHER_PEM)).kind).toBe('accepted');
+    clock.wake();
+    await expect.poll(() => to.currentFingerprint(A)).toBe(fingerprint(PEM));
+  });
+
+  test('apply-late does not take a key once the cloud is closed', async () => {
+    const to = await start(['apply-late:60000']);
+    const waiting = send(to);
+    await expect.poll(() => to.inFlight(A)).toBe(1);
+    await to.close();
+    expect(await waiting).toMatchObject({ kind: 'unknown', status: null });
+    expect(to.keysOf(A)).toEqual([]);
+  });
+
+  test('slow has answered as soon as its status is there, and costs a client no more than its deadline', async () => {
+    const to = await start(['slow:60000']);
+    expect(await send(to, A, PEM, 300)).toEqual({ kind: 'accepted', status: 200 });
+    await expect.poll(() => to.inFlight(A)).toBe(0);
+  });
+
+  test('retry-after-date names the time by the clock of the cloud', async () => {
+    const clock = new HeldClock();
+    const to = await start(['retry-after-date:90:1'], { clock });
+    const response = await fetch(`${to.url}/v1/devices/${A}`, { headers: { authorization: 'Bearer any' } });
+    expect([response.status, response.headers.get('retry-after')]).toEqual([429, 'Tue, 14 Nov 2023 22:14:50 GMT']);
+    expect((await send(to)).kind).toBe('accepted');
+  });
+
+  test('flaky fails in turn with 503, after it has taken the key, and with 429, evenly spread', async () => {
+    const to = await start(['flaky:20']);
+    const answers: unknown[] = [];
+    for (let n = 0; n < 20; n += 1) {
+      const answer = await send(to);
+      answers.push(answer.kind === 'accepted' ? '' : answer.status);
+    }
+    expect(answers).toEqual(['', '', '', '', 503, '', '', '', '', null, '', '', '', '', 429, '', '', '', '', 503]);
+    expect(to.keysOf(A)).toHaveLength(17);
   });
 
   test('with a number is used up, and then the next one counts', async () => {
@@ -331,6 +409,15 @@ describe('a fault of the virtual cloud', () => {
     'late',
     'late:-1',
     'retry-after:1e3',
+    'retry-after-date',
+    'empty',
+    'empty:200:1',
+    'reset:1',
+    'slow',
+    'apply-late:x',
+    'flaky',
+    'flaky:0',
+    'flaky:101',
     'device:abc:down',
     `device:${A}`,
     `device:${A}:device:${A}:down`,
@@ -349,7 +436,7 @@ describe('a fault of the virtual cloud', () => {
     expect([(fault as Fault).message, (fault as Fault).hint]).toMatchInlineSnapshot(`
       [
         ""explode" is no fault of the virtual cloud",
-        "it knows: down · hang · status:CODE[:N] · html:CODE · late:MS · lost · refuse-after-store · retry-after:SECONDS[:N] · redirect · device:ID:FAULT",
+        "it knows: down · hang · status:CODE[:N] · html:CODE · empty:CODE · late:MS · apply-late:MS · slow:MS · lost · reset · refuse-after-store · retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · device:ID:FAULT",
       ]
     `);
   });

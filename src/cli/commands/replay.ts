@@ -14,7 +14,7 @@ export const replayCommand: CommandSpec<ReplayArgs> = {
   options: yargs =>
     yargs
       .option('only', { type: 'string', requiresArg: true, describe: 'Only this device' })
-      .option('now', { type: 'boolean', describe: 'Also those whose next try is not due yet' })
+      .option('now', { type: 'boolean', describe: 'Also those whose next try is not due yet (with --watch: at first)' })
       .option('watch', { type: 'boolean', describe: 'Go on as a service until Ctrl-C' })
       .option('cloud-url', {
         type: 'string',

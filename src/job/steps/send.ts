@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Fault } from '../../core/errors.ts';
+import { isUncertain } from '../../core/ledger.ts';
 import { rollBack } from '../roll-back.ts';
 import type { Step, StepContext } from '../step.ts';
 import { untilNoSendIsInFlight } from './write.ts';
@@ -49,8 +50,8 @@ export const send: Step<Record<string, never>> = {
 
 async function takeBack(context: StepContext, how: Parameters<typeof rollBack>[1], said: string): Promise<never> {
   await rollBack(context, how);
-  // The cloud may hold the refused key where it can't be told the old one again, or may yet be overtaken by a late try.
-  const isUnknown = (context.work.backup?.fingerprint ?? null) === null;
-  const uncertain = how.doubt === 'late' || (how.doubt === 'stored' && isUnknown);
-  throw new Fault(uncertain ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED', `${said}; the old key is back on the device`);
+  throw new Fault(
+    isUncertain(how.doubt, context.work.backup?.fingerprint ?? null) ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED',
+    `${said}; the old key is back on the device`,
+  );
 }

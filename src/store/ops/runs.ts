@@ -1,7 +1,8 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import type { Settlement } from '../../core/ledger.ts';
+import { isUncertain, REFUSAL_DOUBTS } from '../../core/ledger.ts';
 import { isSettled } from '../../core/outcomes.ts';
-import type { CloudState, Failures, Outcome } from '../../core/outcomes.ts';
+import type { CloudState, Failures, Finished, Outcome } from '../../core/outcomes.ts';
 import type { Db } from '../db.ts';
 import { cloudOfSend, currentCloud } from './cloud-state.ts';
 import { freeDeadLeases } from './lease-owner.ts';
@@ -42,8 +43,8 @@ export interface RowStanding {
   readonly cloud: CloudState;
   /** What the device has against it, if anything. A quarantined one is skipped. */
   readonly failures: Failures | null;
-  /** Proven on the device and accepted or left to the outbox, but never settled: a crash came between. */
-  readonly finishable: { readonly fingerprint: string | null; readonly cloud: CloudState } | null;
+  /** Through on the device, but never settled: a crash came between. */
+  readonly finishable: Finished | null;
 }
 
 export interface OpenedRun {
@@ -183,23 +184,36 @@ function standing(
 
 /**
  * A write that is through on the device, though the row was never settled: its last attempt in this run was cut short.
- * A write without a key (job server-key) is through once it is verified.
+ * A write without a key (job server-key) is through once it is verified, one that was refused once it is rolled back.
  */
-function finishable(db: Db, runId: number, deviceId: DeviceId): RowStanding['finishable'] {
-  const found = db.get<{ fingerprint: string | null; send_state: string | null }>(
-    `SELECT keys.fingerprint, sends.state AS send_state
+function finishable(db: Db, runId: number, deviceId: DeviceId): Finished | null {
+  const found = db.get<{
+    phase: string;
+    fingerprint: string | null;
+    old_fingerprint: string | null;
+    refusal_uncertain: number;
+    send_state: string | null;
+  }>(
+    `SELECT writes.phase, keys.fingerprint, backups.fingerprint AS old_fingerprint, writes.refusal_uncertain,
+            sends.state AS send_state
        FROM writes
        JOIN attempts ON attempts.id =
          (SELECT max(id) FROM attempts WHERE attempts.device_id = writes.device_id AND attempts.run_id = ?)
+       JOIN backups ON backups.id = writes.backup_id
        LEFT JOIN keys ON keys.id = writes.key_id
        LEFT JOIN sends ON sends.key_id = writes.key_id
       WHERE writes.id = (SELECT max(id) FROM writes AS newest WHERE newest.device_id = ?)
         AND (attempts.ended_at IS NULL OR attempts.code = 'LEAVE_FAILED') AND writes.last_attempt_id = attempts.id
-        AND (writes.phase IN ('accepted', 'unknown', 'left') OR (writes.phase = 'verified' AND writes.key_id IS NULL))`,
+        AND (writes.phase IN ('accepted', 'unknown', 'left', 'rolled-back')
+             OR (writes.phase = 'verified' AND writes.key_id IS NULL))`,
     runId,
     deviceId,
   );
-  return found ? { fingerprint: found.fingerprint, cloud: cloudOfSend(found.send_state) } : null;
+  if (!found) return null;
+  const { phase, fingerprint, old_fingerprint: old, refusal_uncertain: doubt, send_state: send } = found;
+  if (phase !== 'rolled-back') return { outcome: 'pass', uncertain: false, fingerprint, cloud: cloudOfSend(send) };
+  const uncertain = isUncertain(REFUSAL_DOUBTS[doubt] ?? 'late', old);
+  return { outcome: 'refused', uncertain, fingerprint: old, cloud: 'refused' };
 }
 
 function isToBeResumed(db: Db, deviceId: DeviceId, outcome: Outcome | undefined): boolean {
@@ -249,7 +263,7 @@ export function settleRow(db: Db, row: Settlement): void {
     row.runId,
     row.deviceId,
   );
-  if (row.outcome === 'pass') endFromRecord(db, row);
+  if (row.outcome === 'pass' || row.outcome === 'refused') endFromRecord(db, row);
   if (row.attemptId === null) return;
   db.change(
     'UPDATE attempts SET outcome = ?, code = ?, message = ?, ended_at = ? WHERE id = ?',
@@ -272,17 +286,20 @@ export function settleRow(db: Db, row: Settlement): void {
   }
 }
 
-/** What a crash had left open of a row that passed: the attempt that had gone through, and a write whose device is gone. */
-function endFromRecord(db: Db, { runId, deviceId, attemptId, at }: Settlement): void {
+/** What a crash had left open of a row that is through: the attempt that had gone through, and a write whose device is gone. */
+function endFromRecord(db: Db, { runId, deviceId, attemptId, outcome, code, at }: Settlement): void {
   if (attemptId === null) {
     db.run(
-      `UPDATE attempts SET outcome = 'pass', ended_at = ?
+      `UPDATE attempts SET outcome = ?, code = ?, ended_at = ?
         WHERE id = (SELECT max(id) FROM attempts WHERE run_id = ? AND device_id = ?) AND ended_at IS NULL`,
+      outcome,
+      code,
       at,
       runId,
       deviceId,
     );
   }
+  if (outcome !== 'pass') return;
   db.run(
     `UPDATE writes SET phase = 'left', updated_at = ? WHERE device_id = ? AND phase IN ('accepted', 'unknown')`,
     at,

@@ -1,0 +1,302 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseDeviceId } from '#src/core/device-id.ts';
+import type { DeviceId } from '#src/core/device-id.ts';
+import { FAIL_POINTS, FAIL_VARIABLE } from '#src/core/fail-points.ts';
+import { classifyPrivateKey } from '#src/photon/classify-key.ts';
+import { parseCloudFault, startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
+import { identityFileOf, readIdentity } from '#src/vault/identity-file.ts';
+import { vaultOf } from '#src/vault/vault.ts';
+import { breaches, lost, recorded } from '../support/audit.ts';
+import { Bench, exit, jsonLines, type Ended } from '../support/cli.ts';
+import { dctInFolder } from '../support/flash-file.ts';
+
+/** `kill -9` at every boundary and inside every act: each point with each job and each answer of the cloud, as processes. */
+
+const both = (...names: string[]): string[] =>
+  names.flatMap(name => [`record:${name}:performed`, `record:${name}:committed`]);
+const steps = (...names: string[]): string[] => names.map(name => `step:${name}`);
+
+interface Scenario {
+  readonly name: string;
+  readonly job: 'rekey' | 'backup' | 'server-key';
+  readonly cloud: string | null;
+  /** What the row says once the work has been finished. */
+  readonly row: Record<string, unknown>;
+  readonly exitCode: number;
+  /** Key pairs on record in the end, and sectors rewritten in all. */
+  readonly keys: number;
+  readonly rewrites: number;
+  readonly points: readonly string[];
+  /** What is different where it was killed there. */
+  readonly otherwise?: Readonly<Record<string, { row: Record<string, unknown>; keys: number }>>;
+}
+
+const SCENARIOS: readonly Scenario[] = [
+  {
+    name: 'a re-key that the cloud accepts',
+    job: 'rekey',
+    cloud: null,
+    row: { outcome: 'pass', code: null, cloud: 'accepted' },
+    exitCode: 0,
+    keys: 1,
+    rewrites: 1,
+    points: [
+      ...steps('identify', 'preflight', 'backup', 'new-key', 'write', 'verify', 'send', 'leave'),
+      ...['session:end', 'write:pointer-set', 'write:block-sent', 'write:block-written', 'leave:asked', 'leave:left'],
+      ...['send:leased', 'send:answered'],
+      ...both('openRun', 'beginAttempt', 'saveBackup', 'prepareWrite', 'markWriting', 'markVerified', 'leaseSend'),
+      ...both('recordAccepted', 'markLeft', 'settleRow', 'finishRun'),
+    ],
+  },
+  {
+    name: 'a re-key of which the cloud says nothing clear',
+    job: 'rekey',
+    cloud: 'status:503',
+    row: { outcome: 'pass', code: null, cloud: 'pending' },
+    exitCode: 4,
+    keys: 1,
+    rewrites: 1,
+    points: [
+      ...both('recordUnknown', 'markLeftToOutbox', 'markLeft'),
+      ...['leave:left', 'session:end', 'record:settleRow:performed'],
+    ],
+  },
+  {
+    name: 'a re-key that the cloud refuses',
+    job: 'rekey',
+    cloud: 'status:403',
+    row: { outcome: 'refused', code: 'CLOUD_REFUSED', cloud: 'refused' },
+    exitCode: 3,
+    keys: 1,
+    rewrites: 2,
+    points: [
+      ...both('recordRefused', 'markRollingBack', 'markRolledBack', 'settleRow'),
+      ...['write:pointer-set@2', 'write:block-sent@2', 'write:block-written@2'],
+    ],
+    // Nobody knows what the cloud answered to the process that died.
+    otherwise: { 'record:recordRefused:performed': { row: { code: 'CLOUD_KEY_UNCERTAIN' }, keys: 2 } },
+  },
+  {
+    name: 'a re-key that the cloud refuses after it has stored the key',
+    job: 'rekey',
+    cloud: 'refuse-after-store',
+    row: { outcome: 'refused', code: 'CLOUD_REFUSED', cloud: 'refused' },
+    exitCode: 3,
+    keys: 2, // the old one is on record as restored
+    rewrites: 2,
+    points: ['record:markRolledBack:committed', 'send:leased@2', 'send:answered@2', 'record:recordRefused:committed@2'],
+  },
+  {
+    name: 'a new server address',
+    job: 'server-key',
+    cloud: null,
+    row: { outcome: 'pass', code: null, cloud: 'none' },
+    exitCode: 0,
+    keys: 0,
+    rewrites: 1,
+    points: [
+      ...steps('write', 'verify', 'leave'),
+      ...both('prepareWrite', 'markWriting', 'markVerified', 'markLeft'),
+      ...['write:block-sent', 'write:block-written', 'leave:asked', 'leave:left', 'session:end'],
+      'record:settleRow:performed',
+    ],
+  },
+  {
+    name: 'a backup',
+    job: 'backup',
+    cloud: null,
+    row: { outcome: 'pass', code: null, cloud: 'none' },
+    exitCode: 0,
+    keys: 0,
+    rewrites: 0,
+    points: [...steps('backup'), ...both('saveBackup', 'settleRow', 'finishRun'), 'session:end'],
+  },
+];
+
+const CASES = SCENARIOS.flatMap(scenario => scenario.points.map(point => ({ scenario, point })));
+/** Beside them: the replay, another server address after a cut, and a release. */
+const MORE = 16;
+
+let bench: Bench;
+let cloud: VirtualCloud;
+let rack: string;
+let devices: readonly { readonly deviceId: DeviceId; readonly index: number; readonly firstKey: string | null }[];
+let next = 0;
+
+beforeAll(async () => {
+  bench = new Bench();
+  const flags = ['--count', String(CASES.length + MORE), '--hubs', '8', '--write-ms', '5', '--listen', '127.0.0.1:0'];
+  const served = await bench.serve(['rack', '--state', 'rack', ...flags]);
+  rack = served.address;
+  devices = served.devices.map(({ deviceId }, index) => ({
+    deviceId: parseDeviceId(deviceId)!,
+    index: index + 1,
+    firstKey: keyIn(index + 1),
+  }));
+  cloud = await startVirtualCloud();
+  const faults = CASES.flatMap(({ scenario }, n) =>
+    scenario.cloud === null ? [] : [parseCloudFault(`device:${devices[n]!.deviceId}:${scenario.cloud}`)],
+  );
+  cloud.setFaults(faults);
+}, 120_000);
+
+afterAll(async () => {
+  await cloud.close();
+  await bench[Symbol.asyncDispose]();
+});
+
+function keyIn(index: number): string | null {
+  const { dct } = dctInFolder(bench.path('rack'), index);
+  return classifyPrivateKey(dct.subarray(34, 34 + 1216)).publicKey?.fingerprint ?? null;
+}
+
+/** A station of its own, with one device of the rack on its manifest. */
+class Stand {
+  readonly folder: string;
+  readonly device: (typeof devices)[number];
+  #before: ReadonlySet<string> = new Set();
+
+  constructor(n: number) {
+    this.device = devices[n]!;
+    this.folder = bench.path(`case-${n}`);
+    mkdirSync(this.folder);
+    writeFileSync(join(this.folder, 'rack.csv'), `device_id\n${this.device.deviceId}\n`);
+  }
+
+  async cli(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended & { signal: string | null }> {
+    const child = bench.start(args, {
+      XDG_RUNTIME_DIR: this.folder,
+      PARTICLE_ACCESS_TOKEN: 'a-token-of-the-tests',
+      PHOTON_FLEET_CLOUD_URL: cloud.url,
+      PHOTON_FLEET_DB: join(this.folder, 'fleet.db'),
+      PHOTON_FLEET_SERVER_HOST: 'one.example.com',
+      ...env,
+    });
+    let stdout = '';
+    let stderr = '';
+    child.stdout?.on('data', (piece: Buffer) => (stdout += piece.toString()));
+    child.stderr?.on('data', (piece: Buffer) => (stderr += piece.toString()));
+    const code = await exit(child);
+    return { code, stdout, stderr, signal: child.signalCode };
+  }
+
+  run(job: string, env: NodeJS.ProcessEnv = {}, ...more: string[]): ReturnType<Stand['cli']> {
+    const manifest = join(this.folder, 'rack.csv');
+    return this.cli(['run', manifest, '--job', job, '--rack', rack, '--wait', '20', '--json', ...more], env);
+  }
+
+  /** The process dies at the point; what it has recorded is remembered. */
+  async killed(point: string, how: (env: NodeJS.ProcessEnv) => ReturnType<Stand['cli']>): Promise<void> {
+    const { signal, stderr } = await how({ [FAIL_VARIABLE]: point });
+    expect({ signal, stderr: signal === 'SIGKILL' ? '' : stderr }).toEqual({ signal: 'SIGKILL', stderr: '' });
+    await this.expectWhole();
+    this.#before = recorded(join(this.folder, 'fleet.db'));
+  }
+
+  /** A, B and C hold now. */
+  async expectWhole(): Promise<void> {
+    const db = join(this.folder, 'fleet.db');
+    const { deviceId, index, firstKey } = this.device;
+    const identity = await readIdentity(identityFileOf(db));
+    if (!identity) throw new Error('the station has no identity');
+    const vault = vaultOf(identity);
+    const witness = {
+      deviceId,
+      firstKey,
+      dct: dctInFolder(bench.path('rack'), index).dct,
+      told: cloud.keysOf(deviceId).map(({ fingerprint }) => fingerprint),
+      maxInFlight: cloud.maxInFlight(deviceId),
+    };
+    expect(await breaches(db, vault, [witness])).toEqual([]);
+    expect(lost(this.#before, recorded(db))).toEqual([]);
+  }
+
+  /** Fingerprints of its keys on record, oldest first. */
+  keys(): string[] {
+    const db = new Database(join(this.folder, 'fleet.db'), { readonly: true });
+    try {
+      return db.prepare<[], string>('SELECT fingerprint FROM keys ORDER BY generation').pluck().all();
+    } finally {
+      db.close();
+    }
+  }
+}
+
+describe.concurrent.each(SCENARIOS)('$name, killed at', scenario => {
+  test.each(scenario.points)('%s, is finished by the next run', async point => {
+    const n = CASES.findIndex(one => one.scenario === scenario && one.point === point);
+    const stand = new Stand(n);
+    const { deviceId, index, firstKey } = stand.device;
+    const first = dctInFolder(bench.path('rack'), index);
+    await stand.killed(point, env => stand.run(scenario.job, env));
+    const ended = await stand.run(scenario.job);
+    await stand.expectWhole();
+    const row = jsonLines(ended.stdout).find(({ type }) => type === 'device');
+    const isSettled = row?.['outcome'] === 'skipped'; // the row had been settled before the process died
+    const otherwise = scenario.otherwise?.[point];
+    const earlier = { message: `settled earlier: ${String(scenario.row['outcome'])}` };
+    expect(row).toMatchObject(isSettled ? earlier : { ...scenario.row, ...otherwise?.row });
+    expect(ended.code).toBe(scenario.exitCode);
+    const { sequence } = dctInFolder(bench.path('rack'), index);
+    const keys = stand.keys();
+    expect({ keys: keys.length, rewrites: sequence - first.sequence }).toEqual({
+      keys: otherwise?.keys ?? scenario.keys,
+      rewrites: scenario.rewrites,
+    });
+    if (scenario.job !== 'rekey') return;
+    const passed = scenario.row['outcome'] === 'pass';
+    expect(keyIn(index)).toBe(passed ? keys[0] : firstKey);
+    // The old key that the cloud is to be told again may still wait in the outbox.
+    if (scenario.cloud === 'refuse-after-store') await stand.cli(['replay', '--now']);
+    if (scenario.cloud === null || scenario.cloud === 'refuse-after-store') {
+      expect(cloud.currentFingerprint(deviceId)).toBe(keyIn(index));
+    }
+  });
+});
+
+describe.concurrent('beside a run, killed at', () => {
+  test.each([...both('leaseSend', 'recordAccepted'), 'send:leased', 'send:answered'])(
+    '%s, a replay is finished by the next one',
+    async point => {
+      const stand = new Stand(CASES.length + (next += 1) - 1);
+      await stand.run('rekey', {}, '--offline');
+      await stand.killed(point, env => stand.cli(['replay'], env));
+      const ended = await stand.cli(['replay', '--json']);
+      await stand.expectWhole();
+      const left = point === 'record:recordAccepted:committed' ? 0 : 1;
+      expect(JSON.parse(ended.stdout)).toEqual({ accepted: left, pending: 0, refused: 0, superseded: 0 });
+      expect(ended.code).toBe(0);
+      expect(cloud.currentFingerprint(stand.device.deviceId)).toBe(keyIn(stand.device.index));
+    },
+  );
+
+  test.each(both('abandonWrite'))('%s, a job that says something else by now is begun anew', async point => {
+    const stand = new Stand(CASES.length + (next += 1) - 1);
+    const other = { PHOTON_FLEET_SERVER_HOST: 'two.example.com' };
+    await stand.killed('write:pointer-set', env => stand.run('server-key', env));
+    await stand.killed(point, env => stand.run('server-key', { ...other, ...env }));
+    const ended = await stand.run('server-key', other);
+    await stand.expectWhole();
+    expect(ended.code).toBe(0);
+    const { dct } = dctInFolder(bench.path('rack'), stand.device.index);
+    expect(dct.toString('latin1', 2082 + 386, 2082 + 401)).toBe('two.example.com');
+  });
+
+  test.each(both('releaseDevice'))('%s, a release is whole or was never made', async point => {
+    const stand = new Stand(CASES.length + (next += 1) - 1);
+    const { deviceId } = stand.device;
+    await stand.run('rekey', { PHOTON_FLEET_QUARANTINE_AFTER: '1', PHOTON_FLEET_CLOUD_URL: 'http://127.0.0.1:9' });
+    await stand.killed(point, env => stand.cli(['release', deviceId], env));
+    expect((await stand.cli(['release', deviceId])).code).toBe(0);
+    await stand.expectWhole();
+  });
+});
+
+test('every fail point is tried', () => {
+  const tried = new Set(CASES.map(({ point }) => point.replace(/@\d+$/, '')));
+  for (const point of [...both('abandonWrite', 'releaseDevice')]) tried.add(point);
+  expect(FAIL_POINTS.filter(point => !tried.has(point))).toEqual([]);
+});
