@@ -120,6 +120,7 @@ async function provision(p: Provision): Promise<number> {
         perHub: config.values.perHub,
         waitMs: args.watch ? null : config.values.wait * 1000,
         limit: args.limit ?? null,
+        again: args.again === true,
         maxFail: config.values.maxFail,
         drain: interrupt.signal,
         unauthorized: () => deliverer?.unauthorized ?? null,

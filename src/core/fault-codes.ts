@@ -100,7 +100,7 @@ export const FAULTS = {
   ROLLBACK_CONFLICT: {
     blame: 'operator',
     retry: 'never',
-    hint: 'neither the old nor the new bytes are on the device: look at its history before you write anything',
+    hint: 'neither the old nor the new bytes are on the device: look at its history; `run --again --only ID` gives it a fresh key',
   },
   SESSION_DEADLINE: {
     blame: 'device',

@@ -42,6 +42,8 @@ export interface FleetOptions {
   readonly waitMs: number | null;
   /** At most this many devices are begun with. */
   readonly limit: number | null;
+  /** Begun anew on settled rows, on purpose. */
+  readonly again: boolean;
   readonly maxFail: MaxFail | null;
   /** Ctrl-C: no new devices, those being written finish. */
   readonly drain: AbortSignal;

@@ -140,7 +140,7 @@ class Fleet {
   }
 
   async #work(row: ManifestRow, port: UsbPort, working: Working): Promise<void> {
-    const { limit, maxFail, observer, runId, job } = this.#o;
+    const { limit, maxFail, observer, runId, job, again } = this.#o;
     const { deviceId, productId } = row;
     if (this.#closed !== null) return; // settled with the rest
     if (this.#sockets.isBad(port.path)) {
@@ -159,6 +159,7 @@ class Fleet {
       job,
       subject: { deviceId, productId },
       port,
+      again,
       drain: AbortSignal.any([this.#o.drain, working.stop.signal]),
       findAgain: sinceMs => this.#watch.find(port.path, sinceMs),
       onStep: step => observer({ type: 'step', ts: this.#clock.now(), deviceId, path: port.path, step }),

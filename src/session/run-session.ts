@@ -31,6 +31,8 @@ export interface SessionOrder {
   readonly job: Job;
   readonly subject: Subject;
   readonly port: UsbPort;
+  /** Begun anew on purpose, over whatever an earlier one left open. */
+  readonly again: boolean;
   /** No new work is wanted: a session that has not begun to write stops, one that has goes on to its end. */
   readonly drain: AbortSignal;
   /** How a device that was reset, or has left the bus, is found again at its path. */

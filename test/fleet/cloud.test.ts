@@ -118,9 +118,12 @@ class Bench implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    expect(this.station.cloud.maxInFlight()).toBe(1);
-    expect(await this.station.store.call('checkRecord', undefined)).toEqual([]);
-    await this.station[Symbol.asyncDispose]();
+    try {
+      expect(this.station.cloud.maxInFlight()).toBe(1);
+      expect(await this.station.store.call('checkRecord', undefined)).toEqual([]);
+    } finally {
+      await this.station[Symbol.asyncDispose]();
+    }
   }
 }
 

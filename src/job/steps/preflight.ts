@@ -35,6 +35,7 @@ export const preflight: Step<Record<string, never>> = {
     if (!plan.writes) return 'ok';
     work.open = await ledger.openWrite(subject.deviceId);
     work.resume = decideResume(work.open, dct);
+    if (work.resume === 'conflict' && context.again) work.resume = 'anew';
     if (work.open && (work.open.key === null) === plan.newKey) {
       // The open write is another job's.
       if (!plan.newKey) {
