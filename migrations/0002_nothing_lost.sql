@@ -10,6 +10,12 @@ UPDATE writes SET last_attempt_id = coalesce(
 ALTER TABLE sends ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
 UPDATE sends SET unanswered = unknowns;
 
+-- An accepted key that the cloud is to be told once more, since an older one's try may land after it.
+ALTER TABLE sends ADD COLUMN confirm_at INTEGER;
+
+-- Sends are looked up by their device at every lease and every write.
+CREATE INDEX sends_by_device ON sends (device_id);
+
 -- A hand has looked at a quarantined device and lets it take part again: attempts up to this one count no more.
 CREATE TABLE releases (
   id            INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -7,6 +7,7 @@ import { Deliverer } from '../cloud/deliver.ts';
 import { systemClock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import type { Secret } from '../core/secret.ts';
+import { leaseOwner } from '../store/ops/lease-owner.ts';
 import { stationLockPath } from '../store/station-lock.ts';
 import { Store } from '../store/store.ts';
 import { outboxOf } from '../store/ledger.ts';
@@ -121,7 +122,7 @@ export function delivererOf(
     outbox: outboxOf(store),
     client,
     clock: systemClock,
-    owner: `${how.owner}:${process.pid}`,
+    owner: leaseOwner(how.owner),
     timeoutMs,
     random: Math.random,
     onUnauthorized: how.onUnauthorized,

@@ -13,6 +13,8 @@ export type CloudAnswer =
       readonly status: number | null;
       readonly reason: string;
       readonly retryAfterMs: number | null;
+      /** Nobody has said that it is over: the request may yet be carried out, after whatever is sent next. */
+      readonly mayLandLate: boolean;
     };
 
 /** An answer as it came, before it is judged. */

@@ -5,7 +5,7 @@ import { Fault } from '../core/errors.ts';
 import type { Secret } from '../core/secret.ts';
 import type { CloudAnswer } from './answer.ts';
 import { judgeAnswer } from './judge.ts';
-import { networkReason } from './reason.ts';
+import { networkReason, neverLeft } from './reason.ts';
 import { isLoopback } from '../core/hosts.ts';
 
 export type { CloudAnswer } from './answer.ts';
@@ -76,7 +76,8 @@ export function createCloudClient(options: CloudClientOptions): CloudClient {
           : deadline.aborted
             ? `no answer within ${timeoutMs} ms`
             : networkReason(thrown, secrets);
-        return { kind: 'unknown', status: null, reason, retryAfterMs: null };
+        const mayLandLate = signal?.aborted === true || deadline.aborted || !neverLeft(thrown);
+        return { kind: 'unknown', status: null, reason, retryAfterMs: null, mayLandLate };
       }
     },
   };

@@ -67,30 +67,33 @@ export class Deliverer implements Sender {
   }
 
   async #record(answer: CloudAnswer, send: LeasedSend): Promise<Delivery> {
-    const { outbox, clock } = this.#parts;
+    const { outbox, clock, owner } = this.#parts;
     const { sendId } = send;
     const at = clock.now();
     switch (answer.kind) {
-      case 'accepted':
-        await outbox.recordAccepted({ sendId, status: answer.status, at });
-        return { kind: 'accepted' };
+      case 'accepted': {
+        const settled = await outbox.recordAccepted({ sendId, owner, status: answer.status, at });
+        return { kind: 'accepted', again: !settled };
+      }
       case 'refused': {
         const doubt = doubtOf(answer.status, send);
         const { status, reason } = answer;
-        await outbox.recordRefused({ sendId, status, error: reason, doubt, at });
+        await outbox.recordRefused({ sendId, owner, status, error: reason, doubt, at });
         return { kind: 'refused', status, reason, doubt };
       }
       case 'unauthorized': {
         const first = this.#unauthorized === null;
-        this.#unauthorized = answer.reason;
-        await outbox.recordUnknown({ sendId, status: answer.status, error: answer.reason, nextAt: at, at });
-        if (first) this.#parts.onUnauthorized(answer.reason);
-        return { kind: 'pending', reason: answer.reason };
+        const { status, reason } = answer;
+        this.#unauthorized = reason;
+        await outbox.recordUnknown({ sendId, owner, status, error: reason, mayLandLate: false, nextAt: at, at });
+        if (first) this.#parts.onUnauthorized(reason);
+        return { kind: 'pending', reason };
       }
       case 'unknown': {
+        const { status, reason, mayLandLate } = answer;
         const nextAt = at + Math.max(answer.retryAfterMs ?? 0, backOffMs(send.attempts, this.#parts.random()));
-        await outbox.recordUnknown({ sendId, status: answer.status, error: answer.reason, nextAt, at });
-        return { kind: 'pending', reason: answer.reason };
+        await outbox.recordUnknown({ sendId, owner, status, error: reason, mayLandLate, nextAt, at });
+        return { kind: 'pending', reason };
       }
     }
   }

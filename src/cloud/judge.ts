@@ -15,7 +15,9 @@ export function judgeAnswer(answer: RawAnswer, nowMs: number, secrets: readonly 
   const reason = reasonOf(answer, secrets);
   if (status === 401) return { kind: 'unauthorized', status, reason };
   if (status >= 400 && status < 500 && status !== 408 && status !== 429) return { kind: 'refused', status, reason };
-  return { kind: 'unknown', status, reason, retryAfterMs: retryAfterMs(answer.retryAfter, nowMs) };
+  // A gateway that gave up on the server behind it (504) says nothing of what that one still does.
+  const mayLandLate = status === 504;
+  return { kind: 'unknown', status, reason, retryAfterMs: retryAfterMs(answer.retryAfter, nowMs), mayLandLate };
 }
 
 /** RFC 9110, 10.2.3: seconds or an HTTP date; at most a day. null where there is none, or none that can be read. */

@@ -46,3 +46,20 @@ export function networkReason(thrown: unknown, secrets: readonly string[]): stri
   }
   return safeReason(message, secrets) || 'no answer';
 }
+
+/** Failures before a byte of the request had left: no connection, no name, no certificate to trust. */
+const BEFORE_SENDING =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|.*CERT.*|.*SIGNATURE)$/;
+
+/** Whether what fetch threw says that the request never left, so that it can't be carried out. */
+export function neverLeft(thrown: unknown): boolean {
+  return codesOf(thrown).some(code => BEFORE_SENDING.test(code));
+}
+
+function codesOf(thrown: unknown): string[] {
+  const codes: string[] = [];
+  for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth += 1) {
+    if ('code' in error && typeof error.code === 'string') codes.push(error.code);
+  }
+  return codes;
+}

@@ -192,6 +192,13 @@ export interface LeasedSend {
   readonly attempts: number;
 }
 
+/** A send that its holder has had an answer to, or has given up waiting for one. Only its own lease ends. */
+export interface Answered {
+  readonly sendId: number;
+  readonly owner: string;
+  readonly at: number;
+}
+
 /** The outbox as the one who drains it sees it. */
 export interface Outbox {
   /**
@@ -205,22 +212,17 @@ export interface Outbox {
     untilAt: number;
     ignoreDue: boolean;
   }): Promise<LeasedSend | null>;
-  recordAccepted(send: { sendId: number; status: number; at: number }): Promise<void>;
+  /**
+   * @returns false where the cloud is to be told once more, later: a try of another key of this device got no answer, and
+   * may yet be carried out after this one. The send is accepted, and due again then.
+   */
+  recordAccepted(send: Answered & { status: number }): Promise<boolean>;
   /** Parks the send; a device that has not left yet is then rolled back. */
-  recordRefused(send: {
-    sendId: number;
-    status: number;
-    error: string;
-    doubt: RefusalDoubt;
-    at: number;
-  }): Promise<void>;
-  recordUnknown(send: {
-    sendId: number;
-    status: number | null;
-    error: string;
-    nextAt: number;
-    at: number;
-  }): Promise<void>;
+  recordRefused(send: Answered & { status: number; error: string; doubt: RefusalDoubt }): Promise<void>;
+  /** `mayLandLate`: no answer came, and the request may yet be carried out. */
+  recordUnknown(
+    send: Answered & { status: number | null; error: string; mayLandLate: boolean; nextAt: number },
+  ): Promise<void>;
   /** The state of a send now: held, pending, accepted, refused, superseded or dropped. */
   stateOf(sendId: number): Promise<string | null>;
   /** The sends that are due, oldest first, in pages: the first `limit` (500) of those after `afterSendId`. */
@@ -245,6 +247,7 @@ export interface Sender {
 }
 
 export type Delivery =
-  | { readonly kind: 'accepted' }
+  /** `again`: an earlier key of the device may yet land, so the outbox tells the cloud this one once more. */
+  | { readonly kind: 'accepted'; readonly again: boolean }
   | { readonly kind: 'refused'; readonly status: number; readonly reason: string; readonly doubt: RefusalDoubt }
   | { readonly kind: 'pending'; readonly reason: string };

@@ -44,7 +44,7 @@ export class BusWatch {
 
   /** The device at a path by a look that began after `sinceMs`; where there was none yet, one is asked for. */
   find(path: UsbPath, sinceMs: number): UsbPort | null {
-    if (this.#last.atMs >= sinceMs) return this.#last.ports.get(path) ?? null;
+    if (this.#last.atMs > sinceMs) return this.#last.ports.get(path) ?? null;
     this.#wake.abort();
     return null;
   }

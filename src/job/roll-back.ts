@@ -72,6 +72,7 @@ async function oldBlock({ subject, vault, work }: StepContext): Promise<OldBlock
 async function putBack({ device, work }: StepContext, { offset, bytes }: OldBlock): Promise<void> {
   try {
     await device.toIdle();
+    work.sentWriteId = work.writeId;
     await device.writeBlock(work.alternate, offset, bytes);
     const there = await device.read(work.alternate, offset, bytes.length);
     const same = sameBytes(there, bytes);

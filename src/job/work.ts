@@ -34,8 +34,12 @@ export interface Work {
   /** Of the key on the device once the session is through. */
   fingerprint: string | null;
   cloud: CloudState;
+  /** Worth saying of a device that passed. */
+  note: { readonly message: string; readonly hint: string } | null;
   /** This session has written to the device, or taken up a write that an earlier one began. */
   underWay: boolean;
+  /** The write of which this session has sent a block to the device: its new one, or the old one in a roll-back. */
+  sentWriteId: number | null;
 }
 
 export function newWork(): Work {
@@ -51,15 +55,17 @@ export function newWork(): Work {
     sendId: null,
     fingerprint: null,
     cloud: 'none',
+    note: null,
     underWay: false,
+    sentWriteId: null,
   };
 }
 
 /** For another go at the same device: what is there now is read anew, what the session has come to know stays. */
 export function renewWork(work: Work): Work {
   wipeWork(work);
-  const { fingerprint, cloud, underWay } = work;
-  return { ...newWork(), fingerprint, cloud, underWay };
+  const { fingerprint, cloud, note, underWay, sentWriteId } = work;
+  return { ...newWork(), fingerprint, cloud, note, underWay, sentWriteId };
 }
 
 /** Key bytes do not outlive the session. */

@@ -12,6 +12,8 @@ export function deviceLines(device: DeviceSettled): string[] {
     parts.push(seconds(durationMs));
   }
   const head = parts.join('  ');
-  if (code === null) return [message && outcome !== 'pass' ? `${head}  ${dim(printable(message))}` : head];
-  return [`${head}  ${code}: ${printable(message ?? '', 400)}`, ...(hint ? [dim(`         hint: ${hint}`)] : [])];
+  const hintLine = hint ? [dim(`         hint: ${hint}`)] : [];
+  if (code !== null) return [`${head}  ${code}: ${printable(message ?? '', 400)}`, ...hintLine];
+  const isWorthSaying = message !== null && (outcome !== 'pass' || hint !== null);
+  return [isWorthSaying ? `${head}  ${dim(printable(message))}` : head, ...hintLine];
 }

@@ -34,16 +34,12 @@ export async function climb(
     case 'dfu-recovery':
       await device?.recover();
       return { port, device };
-    case 'usb-reset': {
-      const since = clock.monotonicMs();
+    case 'usb-reset':
       await resetPort(port);
-      return foundAgain(since, look);
-    }
-    case 're-enumerate': {
-      const since = clock.monotonicMs();
+      return foundAgain(look);
+    case 're-enumerate':
       await port.close();
-      return foundAgain(since, look);
-    }
+      return foundAgain(look);
   }
 }
 
@@ -58,10 +54,16 @@ async function resetPort(port: UsbPort): Promise<void> {
   }
 }
 
-async function foundAgain(
-  sinceMs: number,
-  { clock, findAgain, drain }: { clock: Clock; findAgain: FindAgain; drain: AbortSignal },
-): Promise<Grip | null> {
+async function foundAgain({
+  clock,
+  findAgain,
+  drain,
+}: {
+  clock: Clock;
+  findAgain: FindAgain;
+  drain: AbortSignal;
+}): Promise<Grip | null> {
+  const sinceMs = clock.monotonicMs();
   const until = sinceMs + RE_ENUMERATION_MS;
   for (;;) {
     const port = findAgain(sinceMs);

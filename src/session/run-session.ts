@@ -1,5 +1,5 @@
 import type { Clock } from '../core/clock.ts';
-import { Fault, outcomeOf, toFault } from '../core/errors.ts';
+import { Fault, isGone, outcomeOf, toFault } from '../core/errors.ts';
 import type { FaultCode } from '../core/errors.ts';
 import { failPoint } from '../core/fail-points.ts';
 import type { Ledger, Sender, StepRecord } from '../core/ledger.ts';
@@ -85,8 +85,8 @@ export async function runSession(order: SessionOrder, parts: SessionParts): Prom
     attemptId,
     outcome: fault ? outcomeOfFault(fault) : 'pass',
     code: fault?.code ?? null,
-    message: fault?.message ?? null,
-    hint: fault?.hint ?? null,
+    message: (fault ?? session.work.note)?.message ?? null,
+    hint: (fault ?? session.work.note)?.hint ?? null,
     fingerprint: session.work.fingerprint,
     cloud: session.work.cloud,
     steps: session.steps,
@@ -107,6 +107,8 @@ class Session {
   readonly steps: StepRecord[] = [];
   work = newWork();
   #grip: Grip;
+  /** It was to leave DFU mode and did not seem to; `writeId` null: nothing was written. */
+  #leaving: { readonly writeId: number | null } | null = null;
 
   constructor(order: SessionOrder, parts: SessionParts) {
     this.#order = order;
@@ -117,7 +119,7 @@ class Session {
   /** @returns what it failed with in the end; null where every step is through */
   async run(attemptId: number): Promise<Fault | null> {
     const ladder = new Ladder();
-    let rollBackFault: Fault | null = null;
+    let kept: Fault | null = null;
     for (;;) {
       let fault: Fault;
       try {
@@ -126,12 +128,38 @@ class Session {
       } catch (error) {
         fault = toFault(error);
       }
-      if (fault.code === 'ROLLBACK_FAILED') rollBackFault = fault;
+      if (await this.#hasLeft(fault)) return null;
+      kept = this.#kept(kept, fault);
       if (!(await this.#climbed(ladder, fault.code))) {
-        return rollBackFault && !ROLL_BACK_ENDS.includes(fault.code) ? rollBackFault : fault;
+        return kept && !ROLL_BACK_ENDS.includes(fault.code) ? kept : fault;
       }
       this.work = renewWork(this.work);
     }
+  }
+
+  /** What a later fault must not hide: that the old key is not back, or that all is done but the leaving. */
+  #kept(kept: Fault | null, fault: Fault): Fault | null {
+    if (fault.code === 'ROLLBACK_FAILED') return fault;
+    if (fault.code === 'LEAVE_FAILED') {
+      this.#leaving = { writeId: this.work.writeId };
+      return kept ?? fault;
+    }
+    if (this.work.resume !== 'anew') return kept;
+    this.#leaving = null; // another write was begun
+    return kept?.code === 'LEAVE_FAILED' ? null : kept;
+  }
+
+  /** A device that did not seem to leave, and vanishes or is about to reset by the time it is asked again, has left. */
+  async #hasLeft(fault: Fault): Promise<boolean> {
+    const leaving = this.#leaving;
+    if (leaving === null || this.work.resume === 'anew') return false;
+    if (!isGone(fault) && fault.code !== 'DEVICE_LEAVING') return false;
+    await this.#recorded('leave', async () => {
+      const { ledger, clock } = this.#parts;
+      if (leaving.writeId !== null) await ledger.markLeft({ writeId: leaving.writeId, at: clock.now() });
+      return 'ok';
+    });
+    return true;
   }
 
   /** Never throws: what went wrong before matters more. */
@@ -141,9 +169,8 @@ class Session {
   }
 
   async #allSteps(attemptId: number): Promise<void> {
-    const { job, drain } = this.#order;
-    const device = this.#grip.device ?? (await DfuDevice.open(this.#grip.port, this.#parts.clock, drain));
-    this.#grip = { port: this.#grip.port, device };
+    const { job } = this.#order;
+    const device = this.#grip.device ?? (await this.#open());
     const context: StepContext = {
       ...this.#parts,
       ...this.#order,
@@ -156,6 +183,20 @@ class Session {
       failPoint(`step:${step.name}`);
       this.#order.onStep(step.name);
       await this.#runStep(step, context);
+    }
+  }
+
+  /** On record where it fails; where it does not, the step that follows says so. */
+  async #open(): Promise<DfuDevice> {
+    const { clock } = this.#parts;
+    const [startedAt, began] = [clock.now(), clock.monotonicMs()];
+    try {
+      const device = await DfuDevice.open(this.#grip.port, clock, this.#order.drain);
+      this.#grip = { port: this.#grip.port, device };
+      return device;
+    } catch (error) {
+      this.steps.push({ name: 'open', state: 'failed', startedAt, ms: clock.monotonicMs() - began });
+      throw error;
     }
   }
 
@@ -197,6 +238,7 @@ class Session {
       await this.#recorded(rung, async () => {
         const grip = await climb(rung, this.#grip, { clock: this.#parts.clock, findAgain, drain });
         if (grip) held.push(grip);
+        if (rung === 'dfu-recovery' && !this.#grip.device) return 'skipped'; // it could not even be opened
         return grip ? 'ok' : 'failed';
       });
     } catch (error) {
@@ -228,15 +270,20 @@ class Session {
  */
 async function withDeadline<T>(acting: Promise<T>, ms: number, context: StepContext, name: string): Promise<T> {
   const over = new AbortController();
+  const overdue: Fault[] = [];
   const late = context.clock.sleep(ms, over.signal).then(async (): Promise<T> => {
     if (over.signal.aborted) return acting;
-    await context.device.close();
-    throw new Fault('SESSION_DEADLINE', `the step ${name} took more than ${ms / 1000} s`, {
+    const fault = new Fault('SESSION_DEADLINE', `the step ${name} took more than ${ms / 1000} s`, {
       facts: { path: context.device.port.path, step: name },
     });
+    overdue.push(fault);
+    await context.device.close();
+    throw fault;
   });
   try {
     return await Promise.race([acting, late]);
+  } catch (error) {
+    throw overdue[0] ?? error; // what the closing did to the step is no fault of its own
   } finally {
     over.abort();
     acting.catch(() => undefined); // told already, by the deadline

@@ -345,7 +345,26 @@ describe('two keys for one device in a row', () => {
       { generation: 1, state: 'superseded', attempts: 1 },
       { generation: 2, state: 'accepted' },
     ]);
+    // The one that hung might have landed after it: the cloud is told once more.
+    expect(await bench.replay()).toEqual(['accepted']);
     expect(await bench.replay()).toEqual([]);
+    expect(await bench.keys()).toEqual({ device: 'key 2', cloud: 'key 2' });
+  });
+
+  test('the first is carried out after the second was accepted: the row says that it may, and a replay mends it', async () => {
+    await using bench = await Bench.open();
+    bench.reach({ timeoutMs: 300 });
+    bench.meet('apply-late:1500');
+    await bench.station.run();
+    bench.meet();
+    const row = await bench.rekeyAgain();
+    expect(row).toMatchObject({ outcome: 'pass', cloud: 'accepted' });
+    expect(row.message).toBe(
+      'an earlier key of this device got no answer and may yet land: the cloud is to be told this one once more',
+    );
+    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 10_000 });
+    expect(await bench.replay(false)).toEqual([]); // not before its time
+    expect(await bench.replay()).toEqual(['accepted']);
     expect(await bench.keys()).toEqual({ device: 'key 2', cloud: 'key 2' });
   });
 });

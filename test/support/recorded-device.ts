@@ -94,7 +94,12 @@ export class RecordedDevice {
   async accepted(key = 'new', more: { left?: boolean; runId?: number } = {}): Promise<Prepared> {
     const write = await this.verified(key, null, more.runId ?? this.runId);
     await this.lease(write.sendId);
-    await this.#store.call('recordAccepted', { sendId: write.sendId, status: 200, at: this.#record.at });
+    await this.#store.call('recordAccepted', {
+      owner: 'run:1',
+      sendId: write.sendId,
+      status: 200,
+      at: this.#record.at,
+    });
     if (more.left) await this.#store.call('markLeft', { writeId: write.writeId, at: this.#record.at });
     return write;
   }
@@ -117,6 +122,7 @@ export class RecordedDevice {
   async refuse(sendId: number, doubt: RefusalDoubt = 'none'): Promise<void> {
     await this.#store.call('recordRefused', {
       sendId,
+      owner: 'run:1',
       status: 403,
       error: 'not yours',
       doubt,
@@ -126,7 +132,15 @@ export class RecordedDevice {
 
   /** The cloud gave no clear answer; the next attempt is at `nextAt`. */
   async unknown(sendId: number, nextAt: number, status: number | null = 503): Promise<void> {
-    await this.#store.call('recordUnknown', { sendId, status, error: 'busy', nextAt, at: this.#record.at });
+    await this.#store.call('recordUnknown', {
+      owner: 'run:1',
+      mayLandLate: status === null,
+      sendId,
+      status,
+      error: 'busy',
+      nextAt,
+      at: this.#record.at,
+    });
   }
 
   /** Leases for ever, unless told otherwise. */

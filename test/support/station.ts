@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createCloudClient } from '#src/cloud/client.ts';
 import { Deliverer, offlineSender } from '#src/cloud/deliver.ts';
-import { systemClock } from '#src/core/clock.ts';
+import { systemClock, type Clock } from '#src/core/clock.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { Fault } from '#src/core/errors.ts';
 import type { DeviceSettled, RunEvent, RunSummary } from '#src/core/events.ts';
@@ -20,21 +20,25 @@ import type { ManifestRow } from '#src/manifest/manifest.ts';
 import { classifyPrivateKey } from '#src/photon/classify-key.ts';
 import { DCT, fieldOf } from '#src/photon/dct.ts';
 import { simBus } from '#src/sim/sim-bus.ts';
-import { parseFault } from '#src/sim/rack-faults.ts';
+import { parseFault, type RackFault } from '#src/sim/rack-faults.ts';
 import { startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
 import { createRack, type RackOptions, type VirtualRack } from '#src/sim/virtual-rack.ts';
 import { ledgerOf, outboxOf } from '#src/store/ledger.ts';
+import { leaseOwner } from '#src/store/ops/lease-owner.ts';
 import type { DeviceHistory } from '#src/store/ops/history.ts';
 import { Store } from '#src/store/store.ts';
 import type { UsbBus } from '#src/usb/port.ts';
 import { makeIdentity } from '#src/vault/identity-file.ts';
 import { vaultOf, type Vault } from '#src/vault/vault.ts';
+import { filesInRealTime, inRealTime, LeapingClock } from './leaping-clock.ts';
 
 const JOBS_DIR = new URL('../../jobs', import.meta.url).pathname;
 const TOKEN = 'token-of-the-tests';
 
 export interface RunSettings extends Partial<Omit<FleetOptions, 'rows' | 'job' | 'unauthorized' | 'observer'>> {
   readonly rows?: readonly ManifestRow[];
+  /** Its real path; `/rack.csv` if left out. */
+  readonly manifest?: string;
   readonly job?: string;
   readonly server?: ServerSettings;
   readonly offline?: boolean;
@@ -54,43 +58,73 @@ export interface RunResult {
   readonly devices: ReadonlyMap<DeviceId, DeviceSettled>;
 }
 
-/** A whole station in this process: a virtual rack, a virtual cloud, a real record. */
+export interface StationRack extends Partial<Omit<RackOptions, 'faults'>> {
+  readonly faults?: readonly (string | RackFault)[];
+}
+
+/**
+ * A whole station in this process: a virtual rack, a virtual cloud, a real record. A `clock` of the rack is that of the
+ * runs too.
+ */
 export class Station implements AsyncDisposable {
   readonly folder: string;
   readonly store: Store;
   readonly vault: Vault;
-  readonly rack: VirtualRack;
   readonly cloud: VirtualCloud;
+  readonly #rackOptions: RackOptions;
+  #rack: VirtualRack;
 
-  private constructor(parts: Pick<Station, 'folder' | 'store' | 'vault' | 'rack' | 'cloud'>) {
+  private constructor(
+    parts: Pick<Station, 'folder' | 'store' | 'vault' | 'rack' | 'cloud'> & { rackOptions: RackOptions },
+  ) {
     this.folder = parts.folder;
     this.store = parts.store;
     this.vault = parts.vault;
-    this.rack = parts.rack;
     this.cloud = parts.cloud;
+    this.#rack = parts.rack;
+    this.#rackOptions = parts.rackOptions;
   }
 
-  static async open(
-    rack: Partial<Omit<RackOptions, 'faults'>> & { faults?: readonly string[] } = {},
-  ): Promise<Station> {
+  get rack(): VirtualRack {
+    return this.#rack;
+  }
+
+  get clock(): Clock {
+    return this.#rackOptions.clock ?? systemClock;
+  }
+
+  get dbPath(): string {
+    return join(this.folder, 'fleet.db');
+  }
+
+  static async open(rack: StationRack = {}): Promise<Station> {
     const { faults = [], ...options } = rack;
     const folder = mkdtempSync(join(tmpdir(), 'photon-fleet-test-'));
     const store = await Store.open({ path: join(folder, 'fleet.db'), create: true });
     const identity = await makeIdentity(join(folder, 'fleet.identity'));
+    const rackOptions = {
+      count: 1,
+      hubs: 1,
+      writeMs: 2,
+      leaveMs: 1,
+      ...options,
+      faults: faultsOf(faults, options.clock),
+    };
     return new Station({
       folder,
       store,
       vault: vaultOf(identity),
-      rack: await createRack({
-        count: 1,
-        hubs: 1,
-        writeMs: 2,
-        leaveMs: 1,
-        ...options,
-        faults: faults.map(parseFault),
-      }),
+      rack: await createRack(rackOptions),
+      rackOptions,
       cloud: await startVirtualCloud({ token: TOKEN }),
     });
+  }
+
+  /** The same devices, replugged, with other faults or none; what is in their flash lies in the `stateDir` of the rack. */
+  async refit(faults: readonly string[] = []): Promise<void> {
+    if (this.#rackOptions.stateDir === undefined) throw new Error('without a stateDir the devices would be others');
+    await this.#rack.close();
+    this.#rack = await createRack({ ...this.#rackOptions, faults: faultsOf(faults, this.clock) });
   }
 
   /** Rows for the whole rack. */
@@ -108,8 +142,8 @@ export class Station implements AsyncDisposable {
     return new Deliverer({
       outbox: outboxOf(this.store),
       client: createCloudClient({ url: this.cloud.url, token: new Secret(token), timeoutMs: 2000, insecure: false }),
-      clock: systemClock,
-      owner: `run:${process.pid}`,
+      clock: this.clock,
+      owner: leaseOwner('run'),
       timeoutMs: 2000,
       random: () => 0,
       onUnauthorized: () => undefined,
@@ -126,28 +160,30 @@ export class Station implements AsyncDisposable {
       onEvent,
       server,
       cutBeforeSettling = false,
+      manifest = '/rack.csv',
       ...fleet
     } = settings;
+    const { clock } = this;
     const job = loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null });
     const deliverer = this.deliverer(token);
     const opened = await this.store.call('openRun', {
       job: job.name,
-      manifest: '/rack.csv',
+      manifest,
       manifestSha256: 'x',
       rows: rows.map(row => ({ ...row, extra: {} })),
       again,
       retryFailed,
       quarantineAfter,
-      at: Date.now(),
+      at: clock.now(),
     });
     const events: RunEvent[] = [];
-    const ledger = ledgerOf(this.store);
+    const ledger = inRealTime(ledgerOf(this.store), clock);
     const buses: readonly UsbBus[] = settings.buses ?? [simBus(this.rack)];
     const summary = await runFleet(
       {
         runId: opened.runId,
         resumed: opened.resumed,
-        manifest: '/rack.csv',
+        manifest,
         before: opened.rows,
         concurrency: 128,
         perHub: 64,
@@ -155,6 +191,7 @@ export class Station implements AsyncDisposable {
         limit: null,
         maxFail: null,
         leftOut: new Set<DeviceId>(),
+        again,
         drain: new AbortController().signal,
         ...fleet,
         job,
@@ -168,17 +205,20 @@ export class Station implements AsyncDisposable {
       },
       {
         ledger: settings.ledger?.(ledger) ?? ledger,
-        fleetLedger: {
-          settleRow: settlement =>
-            cutBeforeSettling
-              ? Promise.reject(new Fault('DB_FAILED', 'cut'))
-              : this.store.call('settleRow', settlement),
-          finishRun: run => this.store.call('finishRun', run),
-        },
-        sender: offline ? offlineSender : deliverer,
-        vault: this.vault,
-        makeKey: makeKeyPair,
-        clock: systemClock,
+        fleetLedger: inRealTime(
+          {
+            settleRow: settlement =>
+              cutBeforeSettling
+                ? Promise.reject(new Fault('DB_FAILED', 'cut'))
+                : this.store.call('settleRow', settlement),
+            finishRun: run => this.store.call('finishRun', run),
+          },
+          clock,
+        ),
+        sender: inRealTime(offline ? offlineSender : deliverer, clock),
+        vault: inRealTime(this.vault, clock),
+        ...inRealTime({ makeKey: makeKeyPair }, clock),
+        clock,
       },
     );
     const devices = events.filter(event => event.type === 'device');
@@ -213,6 +253,11 @@ export class Station implements AsyncDisposable {
     await this.rack.close();
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+function faultsOf(faults: readonly (string | RackFault)[], clock: Clock | undefined): RackFault[] {
+  const under = clock instanceof LeapingClock ? [filesInRealTime(clock)] : [];
+  return [...under, ...faults.map(fault => (typeof fault === 'string' ? parseFault(fault) : fault))];
 }
 
 export function rowOf(deviceId: DeviceId, line: number, more: Partial<ManifestRow> = {}): ManifestRow {

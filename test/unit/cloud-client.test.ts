@@ -108,6 +108,7 @@ describe('a send', () => {
       status: 429,
       reason: 'Too Many Requests',
       retryAfterMs: 7000,
+      mayLandLate: false,
     });
     const at = await serve(answering(503, '', { 'retry-after': 'Wed, 01 May 2024 12:00:09 GMT' }));
     const clock = { now: () => Date.parse('2024-05-01T12:00:00Z') };
@@ -139,6 +140,7 @@ describe('a send without a clear answer', () => {
       status: null,
       reason: 'connection refused (ECONNREFUSED)',
       retryAfterMs: null,
+      mayLandLate: false,
     });
   });
 
@@ -162,6 +164,7 @@ describe('a send without a clear answer', () => {
       status: null,
       reason: 'no answer within 150 ms',
       retryAfterMs: null,
+      mayLandLate: true,
     });
   });
 

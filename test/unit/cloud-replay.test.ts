@@ -23,7 +23,7 @@ import { tempFolder } from '../support/temp-folder.ts';
 const NOW = 1_000_000;
 const clock: Clock = { now: () => NOW, monotonicMs: () => NOW, sleep: () => Promise.resolve() };
 const ACCEPTED: CloudAnswer = { kind: 'accepted', status: 200 };
-const BUSY: CloudAnswer = { kind: 'unknown', status: 503, reason: 'busy', retryAfterMs: null };
+const BUSY: CloudAnswer = { kind: 'unknown', status: 503, reason: 'busy', retryAfterMs: null, mayLandLate: false };
 
 /** An outbox over a real record, a cloud that answers as the test says, and one round after the other. */
 class ReplayBench implements AsyncDisposable {
@@ -260,7 +260,7 @@ describe('what a service says', () => {
       waits(1, IN_OTHER_HANDS),
       waits(1, 'busy'),
       waits(1, 'busy', { sendId: 9 }), // its next key
-      answered(1, { kind: 'accepted' }),
+      answered(1, { kind: 'accepted', again: false }),
       waits(1, 'busy'),
       waits(1, 'busy', { state: 'superseded' }),
       waits(1, 'busy'),

@@ -34,7 +34,7 @@ describe('operations that are committed together', () => {
       store.call('markWriting', { writeId: write.writeId, at }),
       store.call('markVerified', { writeId: write.writeId, at }),
       store.call('leaseSend', { sendId: write.sendId, owner: 'x', at, untilAt: at + 1, ignoreDue: true }),
-      store.call('recordAccepted', { sendId: write.sendId, status: 200, at }),
+      store.call('recordAccepted', { owner: 'run:1', sendId: write.sendId, status: 200, at }),
       store.call('markLeft', { writeId: write.writeId, at }),
     ]);
     expect(record.list('SELECT phase FROM writes')).toEqual(['left']);

@@ -139,7 +139,7 @@ describe('an answer', () => {
     await device.lease(sendId);
     await device.unknown(sendId, 0);
     await device.lease(sendId);
-    await record.store.call('recordAccepted', { sendId, status: 201, at: LATER });
+    await record.store.call('recordAccepted', { owner: 'run:1', sendId, status: 201, at: LATER });
     expect(record.send(sendId)).toMatchObject({
       state: 'accepted',
       attempts: 2,
@@ -187,7 +187,7 @@ describe('an answer', () => {
     const first = await device.leftToOutbox('a');
     await device.lease(first.sendId, { at: 1, untilAt: 2 });
     await device.verified('b');
-    await record.store.call('recordAccepted', { sendId: first.sendId, status: 200, at: record.at });
+    await record.store.call('recordAccepted', { owner: 'run:1', sendId: first.sendId, status: 200, at: record.at });
     expect(device.story()).toEqual([
       'key 1 a: deactivated, send superseded',
       'key 2 b: active, send pending',

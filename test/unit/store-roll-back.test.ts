@@ -108,7 +108,15 @@ describe('a refused write is rolled back', () => {
     const at = record.at;
     await record.store.call('retrySend', { deviceId: device.id, at });
     await device.lease(sendId, { untilAt: at + 1000 });
-    await record.store.call('recordUnknown', { sendId, status: 503, error: 'busy', nextAt: 0, at: record.at });
+    await record.store.call('recordUnknown', {
+      owner: 'run:1',
+      mayLandLate: false,
+      sendId,
+      status: 503,
+      error: 'busy',
+      nextAt: 0,
+      at: record.at,
+    });
     expect((await faultOf(rollBack(writeId, null))).message).toContain('touched 0 rows');
     expect(device.story()).toEqual(['key 1 a: active, send pending', 'writes: unknown']);
   });

@@ -60,7 +60,7 @@ describe('a row is settled', () => {
     const cloud = async () => (await record.store.call('runReport', runId)).rows[0]?.cloud;
     expect(await cloud()).toBe('pending');
     await device.lease(sendId);
-    await record.store.call('recordAccepted', { sendId, status: 200, at: record.at });
+    await record.store.call('recordAccepted', { owner: 'run:1', sendId, status: 200, at: record.at });
     expect(await cloud()).toBe('accepted');
     expect((await afterCrash()).cloud).toBe('accepted');
   });

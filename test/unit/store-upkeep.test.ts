@@ -168,7 +168,15 @@ describe('what is told of the record', () => {
     const { sendId } = await device.leftToOutbox('a');
     await (await record.device(2)).accepted('b');
     await device.lease(sendId);
-    await record.store.call('recordUnknown', { sendId, status: 503, error: 'busy', nextAt: 4711, at: record.at });
+    await record.store.call('recordUnknown', {
+      owner: 'run:1',
+      mayLandLate: false,
+      sendId,
+      status: 503,
+      error: 'busy',
+      nextAt: 4711,
+      at: record.at,
+    });
     const all = await record.store.call('outboxReport', null);
     expect(all.map(({ fingerprint, state, attempts, nextAt }) => [fingerprint, state, attempts, nextAt])).toEqual([
       ['a', 'pending', 1, 4711],

@@ -23,7 +23,7 @@ describe('a write that goes well', () => {
     await store.call('markVerified', { writeId, at: record.at });
     expect(device.story()).toEqual(['key 1 a: active, send pending', 'writes: verified']);
     await device.lease(sendId);
-    await store.call('recordAccepted', { sendId, status: 200, at: record.at });
+    await store.call('recordAccepted', { owner: 'run:1', sendId, status: 200, at: record.at });
     expect(device.story()).toEqual(['key 1 a: active, send accepted', 'writes: accepted']);
     await store.call('markLeft', { writeId, at: record.at });
     expect(device.story()).toEqual(['key 1 a: active, send accepted', 'writes: left']);
@@ -68,7 +68,7 @@ describe('a write that goes well', () => {
     const { sendId } = await device.leftToOutbox('a');
     expect(device.story()).toEqual(['key 1 a: active, send pending', 'writes: left']);
     await device.lease(sendId);
-    await record.store.call('recordAccepted', { sendId, status: 200, at: record.at });
+    await record.store.call('recordAccepted', { owner: 'run:1', sendId, status: 200, at: record.at });
     expect(device.story()).toEqual(['key 1 a: active, send accepted', 'writes: left']);
   });
 

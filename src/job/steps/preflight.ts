@@ -1,12 +1,12 @@
 import { z } from 'zod';
-import { allBytesAre } from '../../core/bytes.ts';
+import { allBytesAre, wipe } from '../../core/bytes.ts';
 import { Fault, isUnreadableDct } from '../../core/errors.ts';
 import type { DfuDevice } from '../../dfu/dfu-device.ts';
 import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
 import { dctAlternate } from '../alternates.ts';
 import { keepRawCopies } from '../raw-copies.ts';
-import type { Step } from '../step.ts';
+import type { Step, StepContext } from '../step.ts';
 import { decideResume } from '../work.ts';
 
 /**
@@ -43,9 +43,28 @@ export const preflight: Step<Record<string, never>> = {
       }
       work.resume = 'anew';
     }
+    await mendOwnWrite(context);
     return 'ok';
   },
 };
+
+/**
+ * Neither block is there, and it was this session that wrote: its own block came out wrong, and is written once more.
+ * What lies there now is nobody's: it goes into no backup and no block, and is nothing to roll back to.
+ */
+async function mendOwnWrite({ subject, vault, work }: StepContext): Promise<void> {
+  const { open, resume, sentWriteId } = work;
+  if (open?.writeId !== sentWriteId || (resume !== 'anew' && resume !== 'conflict')) return;
+  if (open.phase !== 'writing' && open.phase !== 'rolling-back') return;
+  wipe(work.dct ?? undefined);
+  work.dct = await vault.open(open.backup.sealed, {
+    purpose: 'backup',
+    deviceId: subject.deviceId,
+    generation: null,
+    fingerprint: open.backup.fingerprint,
+  });
+  work.resume = open.phase === 'writing' ? 'write' : 'roll-back';
+}
 
 /**
  * Bytes 0..8390 of the DCT. With broken system parts the bootloader gives zeros and says OK.

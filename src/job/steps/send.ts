@@ -26,6 +26,7 @@ export const send: Step<Record<string, never>> = {
       const how = { doubt: open?.doubt ?? 'late', alreadyThere: resume === 'rolled-back' };
       return takeBack(context, how, 'the cloud refused the key earlier');
     }
+    if (work.cloud === 'pending') return 'skipped'; // tried by this very session: the outbox says when it is due again
     const delivery = await sender.deliver(sendId);
     if (delivery.kind === 'refused') {
       const said = `the cloud refused the key with ${delivery.status} (${delivery.reason})`;
@@ -44,8 +45,14 @@ export const send: Step<Record<string, never>> = {
       return takeBack(context, how, 'the cloud refused the key to a replay beside this run');
     }
     work.cloud = phase === 'accepted' ? 'accepted' : 'pending';
+    if (delivery.kind === 'accepted' && delivery.again) work.note = TOLD_AGAIN;
     return 'ok';
   },
+};
+
+const TOLD_AGAIN = {
+  message: 'an earlier key of this device got no answer and may yet land: the cloud is to be told this one once more',
+  hint: 'run `photon-fleet replay` in two minutes, or leave `photon-fleet replay --watch` running',
 };
 
 async function takeBack(context: StepContext, how: Parameters<typeof rollBack>[1], said: string): Promise<never> {

@@ -50,6 +50,7 @@ export const write: Step<ServerOptions> = {
     work.underWay = true;
     await untilNoSendIsInFlight(context, () => ledger.markWriting({ writeId, at: clock.now() }));
     const { offset, next } = blockOf(work);
+    work.sentWriteId = writeId;
     await device.writeBlock(work.alternate, offset, next);
     return 'ok';
   },

@@ -14,6 +14,15 @@ const DEVICE_IS_QUIET = `NOT EXISTS (
 const NOBODY_HOLDS_ONE = `NOT EXISTS (
   SELECT 1 FROM sends AS other WHERE other.device_id = sends.device_id AND other.lease_until > :at)`;
 
+/** Waiting to be told, or accepted and to be told once more; a key that is not on its device any more is neither. */
+const IS_DUE = `(
+  (state = 'pending' AND (next_at <= :dueAt OR updated_at > :at))
+  OR (state = 'accepted' AND (confirm_at <= :dueAt OR (confirm_at IS NOT NULL AND updated_at > :at))
+      AND EXISTS (SELECT 1 FROM keys WHERE keys.id = sends.key_id AND keys.state = 'active')))`;
+
+const dueAt = ({ at, ignoreDue }: { at: number; ignoreDue: boolean }): number =>
+  ignoreDue ? Number.MAX_SAFE_INTEGER : at;
+
 const DUE_AT_ONCE = 500;
 
 /** Leases are few and pages long: they are looked up once for a page. */
@@ -22,10 +31,11 @@ export function dueSends(db: Db, query: Input<'dueSends'>): DueSend[] {
   if (afterSendId === 0) freeDeadLeases(db);
   return db.all<DueSend>(
     `SELECT id AS sendId, device_id AS deviceId FROM sends
-      WHERE state = 'pending' AND (next_at <= :dueAt OR updated_at > :at) AND id > :afterSendId AND (:deviceId IS NULL OR device_id = :deviceId)
+      WHERE ${IS_DUE} AND id > :afterSendId
+        AND (:deviceId IS NULL OR device_id = :deviceId)
         AND ${DEVICE_IS_QUIET} AND device_id NOT IN (SELECT device_id FROM sends WHERE lease_until > :at)
       ORDER BY id LIMIT :limit`,
-    { at, dueAt: ignoreDue ? Number.MAX_SAFE_INTEGER : at, deviceId, afterSendId, limit },
+    { at, dueAt: dueAt({ at, ignoreDue }), deviceId, afterSendId, limit },
   );
 }
 
@@ -36,9 +46,9 @@ export function leaseSend(db: Db, lease: Input<'leaseSend'>): LeasedSend | null 
         SET lease_owner = :owner, lease_until = :untilAt, attempts = attempts + 1,
             unknowns = unknowns + (lease_owner IS NOT NULL), unanswered = unanswered + (lease_owner IS NOT NULL),
             updated_at = :at
-      WHERE id = :sendId AND state = 'pending' AND (:ignoreDue OR next_at <= :at OR updated_at > :at)
+      WHERE id = :sendId AND ${IS_DUE}
         AND ${DEVICE_IS_QUIET} AND ${NOBODY_HOLDS_ONE}`,
-    { ...lease, ignoreDue: lease.ignoreDue ? 1 : 0 },
+    { sendId: lease.sendId, owner: lease.owner, at: lease.at, untilAt: lease.untilAt, dueAt: dueAt(lease) },
   );
   if (changes === 0) return null;
   const row = db.get<LeasedSend>(
@@ -54,40 +64,52 @@ export function stateOf(db: Db, sendId: number): string | null {
   return db.get<{ state: string }>('SELECT state FROM sends WHERE id = ?', sendId)?.state ?? null;
 }
 
-const FREE = 'lease_owner = NULL, lease_until = NULL';
+/** A lease that ran out may be another's by now: each frees its own alone. */
+const FREE = `lease_until = CASE WHEN lease_owner = :owner THEN NULL ELSE lease_until END,
+              lease_owner = CASE WHEN lease_owner = :owner THEN NULL ELSE lease_owner END`;
 
-export function recordAccepted(db: Db, { sendId, status, at }: Input<'recordAccepted'>): void {
+/** For how long a request without an answer may yet be carried out, as far as anybody can tell: longer than proxies wait. */
+const LATE_MS = 120_000;
+
+/** Older ones are over. */
+const LATE_WINDOW_MS = 3_600_000;
+
+export function recordAccepted(db: Db, { sendId, owner, status, at }: Input<'recordAccepted'>): boolean {
+  const late = db.get(
+    `SELECT 1 FROM sends AS older JOIN sends AS this ON this.device_id = older.device_id
+      WHERE this.id = :sendId AND this.accepted_at IS NULL
+        AND older.id <> this.id AND older.unanswered > 0 AND older.updated_at > :since`,
+    { sendId, since: at - LATE_WINDOW_MS },
+  );
   db.change(
-    `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'accepted' ELSE state END, accepted_at = ?, unknowns = 0, unanswered = 0,
-            last_status = ?, last_error = NULL, updated_at = ?, ${FREE} WHERE id = ?`,
-    at,
-    status,
-    at,
-    sendId,
+    `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'accepted' ELSE state END, accepted_at = :at, unknowns = 0,
+            unanswered = 0, confirm_at = :confirmAt, last_status = :status, last_error = NULL, updated_at = :at, ${FREE}
+      WHERE id = :sendId`,
+    { sendId, owner, status, at, confirmAt: late ? at + LATE_MS : null },
   );
   movePhase(db, sendId, 'accepted', at);
+  return late === undefined;
 }
 
-export function recordRefused(db: Db, { sendId, status, error, doubt, at }: Input<'recordRefused'>): void {
+export function recordRefused(db: Db, refused: Input<'recordRefused'>): void {
+  const { sendId, owner, status, error, doubt, at } = refused;
   db.change(
-    `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'refused' ELSE state END, last_status = ?, last_error = ?,
-            updated_at = ?, ${FREE} WHERE id = ?`,
-    status,
-    error,
-    at,
-    sendId,
+    `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'refused' ELSE state END, last_status = :status,
+            last_error = :error, confirm_at = NULL, updated_at = :at, ${FREE} WHERE id = :sendId`,
+    { sendId, owner, status, error, at },
   );
   movePhase(db, sendId, 'refused', at, doubt);
 }
 
-export function recordUnknown(db: Db, { sendId, status, error, nextAt, at }: Input<'recordUnknown'>): void {
+export function recordUnknown(db: Db, unknown: Input<'recordUnknown'>): void {
+  const { mayLandLate, ...send } = unknown;
   db.change(
-    `UPDATE sends SET unknowns = unknowns + (:status IS NOT 401),
-            unanswered = unanswered + (:status IS NULL OR :status = 504), next_at = :nextAt, last_status = :status,
-            last_error = :error, updated_at = :at, ${FREE} WHERE id = :sendId`,
-    { sendId, status, error, nextAt, at },
+    `UPDATE sends SET unknowns = unknowns + (:status IS NOT 401), unanswered = unanswered + :late, next_at = :nextAt,
+            confirm_at = CASE WHEN confirm_at IS NULL THEN NULL ELSE :nextAt END,
+            last_status = :status, last_error = :error, updated_at = :at, ${FREE} WHERE id = :sendId`,
+    { ...send, late: mayLandLate ? 1 : 0 },
   );
-  movePhase(db, sendId, 'unknown', at);
+  movePhase(db, send.sendId, 'unknown', send.at);
 }
 
 /** The write of the key moves with its send, as long as the device has not left. */

@@ -42,7 +42,12 @@ export function reinstate(
   );
   if (!known && resend) return insertRestored(db, deviceId, resend, key.insteadOfKeyId, at);
   if (!known) return { sendId: null };
-  db.change(`UPDATE keys SET state = 'active', deactivated_at = NULL WHERE id = ?`, known.key_id);
+  // One whose own write failed its verification is proven by now: its bytes were read there, or put back and compared.
+  db.change(
+    `UPDATE keys SET state = 'active', deactivated_at = NULL, verified_at = coalesce(verified_at, ?) WHERE id = ?`,
+    at,
+    known.key_id,
+  );
   if (known.state === 'accepted' && !resend) return { sendId: null };
   db.change(`UPDATE sends SET state = 'pending', next_at = ?, updated_at = ? WHERE id = ?`, at, at, known.send_id);
   return { sendId: known.send_id };

@@ -90,7 +90,7 @@ export interface OutboxEntry {
 export function outboxReport(db: Db, state: string | null): OutboxEntry[] {
   return db.all<OutboxEntry>(
     `SELECT sends.device_id AS deviceId, keys.generation, keys.fingerprint, sends.state, sends.attempts,
-            CASE sends.state WHEN 'pending' THEN sends.next_at END AS nextAt,
+            CASE sends.state WHEN 'pending' THEN sends.next_at ELSE sends.confirm_at END AS nextAt,
             sends.last_status AS lastStatus, sends.last_error AS lastError
        FROM sends JOIN keys ON keys.id = sends.key_id
       WHERE ? IS NULL OR sends.state = ? ORDER BY sends.id`,

@@ -5,7 +5,7 @@ import { isSettled } from '../../core/outcomes.ts';
 import type { CloudState, Failures, Finished, Outcome } from '../../core/outcomes.ts';
 import type { Db } from '../db.ts';
 import { cloudOfSend, currentCloud } from './cloud-state.ts';
-import { freeDeadLeases } from './lease-owner.ts';
+import { freeDeadLeases, freeLeasesOf } from './lease-owner.ts';
 import { failuresOf, releasedSince } from './quarantine.ts';
 
 /** A row of the manifest as it goes on record. */
@@ -103,10 +103,7 @@ export function openRun(db: Db, run: OpenRun): OpenedRun {
   }
   if (unfinished && !run.partly) skipVanishedRows(db, runId, run);
   // One run at a time holds the station, so a lease that a run left behind belongs to a dead process.
-  db.run(
-    `UPDATE sends SET lease_owner = NULL, lease_until = NULL, unknowns = unknowns + 1, unanswered = unanswered + 1
-      WHERE lease_owner LIKE 'run:%'`,
-  );
+  freeLeasesOf(db, 'run:%');
   freeDeadLeases(db);
   const isAgain = unfinished ? unfinished.again === 1 : run.again;
   const rows = run.rows.map(row => standing(db, run, runId, isAgain, row, latest.get(row.deviceId)));
