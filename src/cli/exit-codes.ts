@@ -8,7 +8,7 @@ export const EXIT = {
   BUG: 1,
   /** Usage, configuration or manifest wrong; nothing touched. */
   USAGE: 2,
-  /** Finished, and some devices failed, were refused or unseen. */
+  /** Finished, and some devices failed, were refused, in quarantine or unseen. */
   SOME_FAILED: 3,
   /** All devices done, sends pending. */
   PENDING: 4,
