@@ -1,6 +1,6 @@
 import { beforeEach, afterEach, describe, expect, test } from 'vitest';
 import { isOwnerAlive, leaseOwner } from '#src/store/ops/lease-owner.ts';
-import { RecordBench } from '../support/record-bench.ts';
+import { deviceIdOf, RecordBench } from '../support/record-bench.ts';
 import type { RecordedDevice } from '../support/recorded-device.ts';
 
 let record: RecordBench;
@@ -119,4 +119,29 @@ test('after the clock jumped back, a send does not wait for a time that was set 
   });
   expect(await record.due(1e12 + 100)).toEqual([]);
   expect(await record.due(1e9)).toEqual([sendId]);
+});
+
+describe('after the clock jumped back', () => {
+  const rows = [{ deviceId: deviceIdOf(1), line: 2, port: null, name: null, productId: null, extra: {} }];
+  const open = (at: number) => record.openRun([], { rows, at });
+
+  test('the newest run says how a row ended, not the highest time', async () => {
+    const first = await open(9000);
+    await record.settle(first.runId, 1, 'fail', { at: 9001 });
+    await record.finish(first.runId);
+    const second = await record.openRun([], { rows, at: 500, retryFailed: true });
+    await record.settle(second.runId, 1, 'pass', { at: 501 });
+    await record.finish(second.runId);
+    expect((await open(700)).rows).toMatchObject([{ settled: true, outcome: 'pass' }]);
+  });
+
+  test('a device that had gone through before a crash is still settled from the record', async () => {
+    const { runId } = await open(9000);
+    const write = await device.verified('a', null, runId);
+    await record.store.call('markLeftToOutbox', { writeId: write.writeId, at: 5 });
+    await record.store.call('markLeft', { writeId: write.writeId, at: 6 });
+    expect((await open(10)).rows).toMatchObject([
+      { settled: false, finishable: { outcome: 'pass', fingerprint: 'a', cloud: 'pending' } },
+    ]);
+  });
 });
