@@ -11,7 +11,7 @@ import { table } from '../report/table.ts';
 import type { Output } from '../report/terminal.ts';
 import { identifyPort, isCandidate } from '../session/identify-port.ts';
 import { databaseExists } from '../store/database.ts';
-import type { RowPlan } from '../store/ops/runs.ts';
+import type { RowPlan } from '../store/ops/standing.ts';
 import { Store } from '../store/store.ts';
 import type { UsbBus, UsbPort } from '../usb/port.ts';
 import type { RunArgs } from './commands/run.ts';

@@ -5,6 +5,7 @@ import * as outbox from './ops/outbox.ts';
 import * as quarantine from './ops/quarantine.ts';
 import * as reports from './ops/reports.ts';
 import * as runs from './ops/runs.ts';
+import { planRows } from './ops/standing.ts';
 import * as upkeep from './ops/upkeep.ts';
 import * as writes from './ops/writes.ts';
 
@@ -17,6 +18,7 @@ export const OPERATIONS = {
   ...quarantine,
   ...reports,
   ...runs,
+  planRows,
   ...upkeep,
   ...writes,
 };

@@ -1,0 +1,201 @@
+import type { DeviceId } from '../../core/device-id.ts';
+import { isUncertain, REFUSAL_DOUBTS } from '../../core/ledger.ts';
+import { isSettled } from '../../core/outcomes.ts';
+import type { CloudState, Failures, Finished, Outcome } from '../../core/outcomes.ts';
+import type { Db } from '../db.ts';
+import { cloudOfSend, currentCloud } from './cloud-state.ts';
+import { failuresOf, releasedSince } from './quarantine.ts';
+import type { OpenRun, RunRow } from './runs.ts';
+
+/* How the rows of a manifest stand before a run: what is settled, what is to be finished, what is left alone. */
+
+/** What is on record of a row before the run begins. */
+export interface RowStanding {
+  readonly deviceId: DeviceId;
+  /** Settled earlier: it is skipped. */
+  readonly settled: boolean;
+  /** Its latest outcome within this job and manifest, and where the cloud stands with its key now. */
+  readonly outcome: Outcome | null;
+  readonly code: string | null;
+  readonly cloud: CloudState;
+  /** What the device has against it, if anything. A quarantined one is skipped. */
+  readonly failures: Failures | null;
+  /** Through on the device, but never settled: a crash came between. */
+  readonly finishable: Finished | null;
+}
+
+export interface LatestRow {
+  device_id: DeviceId;
+  run_id: number;
+  outcome: Outcome;
+  code: string | null;
+  cloud: CloudState | null;
+  send_state: string | null;
+}
+
+/** Puts the row on the run’s record, and says how it stands. */
+export function standing(
+  db: Db,
+  run: OpenRun,
+  runId: number,
+  isAgain: boolean,
+  row: RunRow,
+  latest: LatestRow | undefined,
+): RowStanding {
+  db.run(
+    `INSERT INTO rows (run_id, device_id, line, port, name, product_id, extra) VALUES (?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT (run_id, device_id) DO UPDATE SET line = excluded.line, port = excluded.port, name = excluded.name,
+       product_id = excluded.product_id, extra = excluded.extra`,
+    runId,
+    row.deviceId,
+    row.line,
+    row.port,
+    row.name,
+    row.productId,
+    JSON.stringify(row.extra),
+  );
+  // An earlier run's outcome settles nothing in a run that was begun anew on purpose, resumed or not.
+  const begunAgain = isAgain && latest?.run_id !== runId;
+  const retry = run.retryFailed && (latest?.outcome === 'fail' || latest?.outcome === 'refused');
+  const cloud = currentCloud(latest?.cloud ?? null, latest?.send_state ?? null);
+  const settled =
+    !begunAgain && !retry && isSettled(latest?.outcome ?? null) && !isToBeResumed(db, row.deviceId, latest?.outcome);
+  const failures = failuresOf(db, { deviceId: row.deviceId, after: run.quarantineAfter ?? 0 });
+  if (!settled && failures?.quarantined) {
+    db.run(
+      `UPDATE rows SET outcome = 'skipped', code = 'QUARANTINED', cloud = ?, settled_at = ?
+        WHERE run_id = ? AND device_id = ? AND (outcome IS NULL OR outcome = 'aborted')`,
+      cloud,
+      run.at,
+      runId,
+      row.deviceId,
+    );
+  }
+  if (settled && latest?.run_id !== runId) {
+    db.run(
+      `UPDATE rows SET outcome = 'skipped', cloud = ?, settled_at = ? WHERE run_id = ? AND device_id = ? AND outcome IS NULL`,
+      cloud,
+      run.at,
+      runId,
+      row.deviceId,
+    );
+  }
+  return {
+    deviceId: row.deviceId,
+    settled,
+    outcome: latest?.outcome ?? null,
+    code: latest?.code ?? null,
+    cloud,
+    failures,
+    finishable: settled || run.again ? null : finishable(db, runId, row.deviceId),
+  };
+}
+
+/**
+ * A write that is through on the device, though the row was never settled: its last attempt in this run was cut short.
+ * A write without a key (job server-key) is through once it is verified, one that was refused once it is rolled back.
+ */
+function finishable(db: Db, runId: number, deviceId: DeviceId): Finished | null {
+  const found = db.get<{
+    phase: string;
+    fingerprint: string | null;
+    old_fingerprint: string | null;
+    refusal_uncertain: number;
+    send_state: string | null;
+  }>(
+    `SELECT writes.phase, keys.fingerprint, backups.fingerprint AS old_fingerprint, writes.refusal_uncertain,
+            sends.state AS send_state
+       FROM writes
+       JOIN attempts ON attempts.id =
+         (SELECT max(id) FROM attempts WHERE attempts.device_id = writes.device_id AND attempts.run_id = ?)
+       JOIN backups ON backups.id = writes.backup_id
+       LEFT JOIN keys ON keys.id = writes.key_id
+       LEFT JOIN sends ON sends.key_id = writes.key_id
+      WHERE writes.id = (SELECT max(id) FROM writes AS newest WHERE newest.device_id = ?)
+        AND (attempts.ended_at IS NULL OR attempts.code = 'LEAVE_FAILED') AND writes.last_attempt_id = attempts.id
+        AND (writes.phase IN ('accepted', 'unknown', 'left', 'rolled-back')
+             OR (writes.phase = 'verified' AND writes.key_id IS NULL))`,
+    runId,
+    deviceId,
+  );
+  if (!found) return null;
+  const { phase, fingerprint, old_fingerprint: old, refusal_uncertain: doubt, send_state: send } = found;
+  if (phase !== 'rolled-back') return { outcome: 'pass', uncertain: false, fingerprint, cloud: cloudOfSend(send) };
+  const uncertain = isUncertain(REFUSAL_DOUBTS[doubt] ?? 'late', old);
+  return { outcome: 'refused', uncertain, fingerprint: old, cloud: 'refused' };
+}
+
+function isToBeResumed(db: Db, deviceId: DeviceId, outcome: Outcome | undefined): boolean {
+  return hasUnfinishedWrite(db, deviceId) || (outcome === 'fail' && releasedSince(db, deviceId));
+}
+
+/** Proven on the device and not sent, left or taken back yet: a run has something to finish there. */
+function hasUnfinishedWrite(db: Db, deviceId: DeviceId): boolean {
+  const found = db.get(
+    `SELECT 1 FROM writes
+      WHERE device_id = ? AND phase IN ('verified', 'accepted', 'unknown', 'refused', 'rolling-back')`,
+    deviceId,
+  );
+  return found !== undefined;
+}
+
+/** The latest outcome of each row within a job and manifest; the newest run’s, since a clock may jump. */
+export function latestOutcomes(db: Db, job: string, manifest: string): Map<DeviceId, LatestRow> {
+  const latest = new Map<DeviceId, LatestRow>();
+  const rows = db.all<LatestRow>(
+    `SELECT rows.device_id, rows.run_id, rows.outcome, rows.code, rows.cloud,
+            (SELECT sends.state FROM keys JOIN sends ON sends.key_id = keys.id
+              WHERE keys.device_id = rows.device_id AND keys.fingerprint = rows.fingerprint
+              ORDER BY keys.generation DESC LIMIT 1) AS send_state
+       FROM rows JOIN runs ON runs.id = rows.run_id
+      WHERE runs.job = ? AND runs.manifest = ? AND rows.outcome IS NOT NULL AND rows.outcome <> 'skipped'
+      ORDER BY rows.run_id`,
+    job,
+    manifest,
+  );
+  for (const row of rows) latest.set(row.device_id, row);
+  return latest;
+}
+
+/** What a run would find of a row, without beginning one. */
+export interface RowPlan {
+  readonly deviceId: DeviceId;
+  readonly settled: boolean;
+  readonly outcome: Outcome | null;
+  readonly failures: Failures | null;
+  /** Another manifest under which the device passed; it is worked on again all the same. */
+  readonly elsewhere: string | null;
+}
+
+export function planRows(
+  db: Db,
+  plan: {
+    job: string;
+    manifest: string;
+    deviceIds: readonly DeviceId[];
+    again: boolean;
+    retryFailed: boolean;
+    quarantineAfter?: number;
+  },
+): RowPlan[] {
+  const latest = latestOutcomes(db, plan.job, plan.manifest);
+  return plan.deviceIds.map(deviceId => {
+    const outcome = latest.get(deviceId)?.outcome ?? null;
+    const retry = plan.retryFailed && (outcome === 'fail' || outcome === 'refused');
+    const elsewhere = db.get<{ manifest: string }>(
+      `SELECT runs.manifest FROM rows JOIN runs ON runs.id = rows.run_id
+        WHERE rows.device_id = ? AND rows.outcome = 'pass' AND runs.job = ? AND runs.manifest <> ?
+        ORDER BY runs.id DESC LIMIT 1`,
+      deviceId,
+      plan.job,
+      plan.manifest,
+    );
+    return {
+      deviceId,
+      settled: !plan.again && !retry && isSettled(outcome) && !isToBeResumed(db, deviceId, outcome ?? undefined),
+      outcome,
+      failures: failuresOf(db, { deviceId, after: plan.quarantineAfter ?? 0 }),
+      elsewhere: elsewhere?.manifest ?? null,
+    };
+  });
+}
