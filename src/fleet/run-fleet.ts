@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
-import { countsAgainstDevice, Fault, outcomeOf, toFault } from '../core/errors.ts';
+import { countsAgainstDevice, Fault, toFault } from '../core/errors.ts';
 import type { FaultCode } from '../core/errors.ts';
 import type { RunSummary } from '../core/events.ts';
 import { FAULTS } from '../core/fault-codes.ts';
@@ -9,11 +9,12 @@ import type { ManifestRow } from '../manifest/manifest.ts';
 import { runSession } from '../session/run-session.ts';
 import type { SessionOrder, SessionRecord } from '../session/run-session.ts';
 import type { UsbPort } from '../usb/port.ts';
-import { Arrivals, duplicate } from './arrivals.ts';
+import { Arrivals } from './arrivals.ts';
 import { BusWatch } from './bus-watch.ts';
 import type { FleetOptions, FleetParts } from './options.ts';
 import { DeviceQueues } from './queues.ts';
-import { FROM_RECORD, Roster } from './roster.ts';
+import { badDevice, judge } from './judge.ts';
+import { Roster } from './roster.ts';
 import { Sockets } from './sockets.ts';
 import { tooManyFailed } from './stop-rules.ts';
 import { countOutcomes, exitCodeOf } from './totals.ts';
@@ -165,39 +166,23 @@ class Fleet {
       onStep: step => observer({ type: 'step', ts: this.#clock.now(), deviceId, path: port.path, step }),
     };
     const record = await runSession(order, this.#parts);
-    await this.#roster.settle(row, port.path, this.#blame(row, port.path, this.#judge(row, working, record)));
+    await this.#roster.settle(row, port.path, this.#judge(row, working, record));
     this.#working.delete(deviceId);
     if (this.#o.unauthorized() !== null) this.#close('CLOUD_UNAUTHORIZED');
     if (tooManyFailed(maxFail, this.#roster.failed, this.#o.rows.length)) this.#close('STOPPED');
   }
 
   /** The session's outcome in the light of what only the fleet knows. */
-  #judge(row: ManifestRow, working: Working, record: SessionRecord): SessionRecord {
-    if (working.twin !== null && record.outcome === 'aborted') {
-      const { code, message, hint } = duplicate(row.deviceId, working.path, working.twin);
-      return { ...record, outcome: outcomeOf(code), code, message, hint };
-    }
-    // A device that an earlier run had sent out of DFU mode may still be seen for its last half second.
-    const finishable = this.#roster.before(row.deviceId)?.finishable;
-    if (finishable && (record.code === 'USB_GONE' || record.code === 'DEVICE_LEAVING')) {
-      const { fingerprint, cloud } = finishable;
-      return { ...record, fingerprint, cloud, outcome: 'pass', code: null, message: FROM_RECORD, hint: null };
-    }
-    return record;
-  }
-
-  /** Device or socket: what earlier failures, here and elsewhere, say of this one. */
-  #blame({ deviceId }: ManifestRow, path: UsbPath, record: SessionRecord): SessionRecord {
-    if (!countsAgainstDevice(record.outcome, record.code)) return record;
-    const earlier = this.#roster.before(deviceId)?.failures?.paths ?? [];
-    const { elsewhere, socketTurnedBad } = this.#sockets.failed(path, deviceId, earlier);
+  #judge({ deviceId }: ManifestRow, { path, twin }: Working, record: SessionRecord): SessionRecord {
+    const before = this.#roster.before(deviceId);
+    const judged = judge(record, { deviceId, path, twin, finishable: before?.finishable ?? null });
+    if (!countsAgainstDevice(judged.outcome, judged.code)) return judged;
+    const { elsewhere, socketTurnedBad } = this.#sockets.failed(path, deviceId, before?.failures?.paths ?? []);
     if (socketTurnedBad) {
       const { hint } = FAULTS.SOCKET_BAD;
       this.#note(`different devices failed in the socket ${path}: it takes no more of them in this run`, hint);
     }
-    if (elsewhere === null) return record;
-    const message = `${record.message ?? 'it failed'}; it failed at ${elsewhere} before, so the device is bad, not the socket`;
-    return { ...record, outcome: 'fail', message, hint: 'take it off the rack: it failed in two sockets' };
+    return elsewhere === null ? judged : badDevice(judged, elsewhere);
   }
 
   /** The one that is being worked on stops, unless it is being written already. */
