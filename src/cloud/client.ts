@@ -54,6 +54,7 @@ export function createCloudClient(options: CloudClientOptions): CloudClient {
       const secrets = [token.reveal()];
       // A deadline of our own, always: fetch alone waits five minutes for an answer, and for its body for ever.
       const deadline = AbortSignal.timeout(timeoutMs);
+      const over = signal ? AbortSignal.any([deadline, signal]) : deadline;
       try {
         const response = await fetch(`${base}/v1/provisioning/${send.deviceId}`, {
           method: 'POST',
@@ -65,11 +66,15 @@ export function createCloudClient(options: CloudClientOptions): CloudClient {
           },
           body: JSON.stringify(bodyOf(send)),
           redirect: 'manual', // the token goes nowhere else
-          signal: signal ? AbortSignal.any([deadline, signal]) : deadline,
+          signal: over,
         });
         const { status, statusText, headers } = response;
         const retryAfter = headers.get('retry-after');
-        return judgeAnswer({ status, statusText, retryAfter, body: await readBody(response) }, clock.now(), secrets);
+        return judgeAnswer(
+          { status, statusText, retryAfter, body: await readBody(response, over) },
+          clock.now(),
+          secrets,
+        );
       } catch (thrown) {
         const reason = signal?.aborted
           ? 'interrupted before an answer came'
@@ -96,28 +101,42 @@ function bodyOf({ deviceId, publicKeyPem, productId, orderMs }: PublicKeySend): 
 }
 
 /**
- * The body as far as 64 KiB. The status has come and decides: a body that breaks off, or doesn't end before the
+ * The body as far as 64 KiB. fetch's own signal is not enough: where a compressed body is damaged and its connection
+ * ends, its reader never does (undici 6). The status has come and decides: a body that breaks off, or doesn't end before the
  * deadline, only costs the words. Reading it through lets the connection be used again.
  */
-async function readBody(response: Response): Promise<string> {
+async function readBody(response: Response, over: AbortSignal): Promise<string> {
   const body: ReadableStream<Uint8Array> | null = response.body;
   if (!body) return '';
   const reader = body.getReader();
+  const giveUp = (): void => void reader.cancel().catch(() => undefined);
+  over.addEventListener('abort', giveUp, { once: true });
   const chunks: Uint8Array[] = [];
   try {
     for (let size = 0; ;) {
-      const { done, value } = await reader.read();
+      const next = await Promise.race([reader.read(), aborted(over)]);
+      if (next === null) return '';
+      const { done, value } = next;
       if (done) return Buffer.concat(chunks).toString('utf8');
       chunks.push(value);
       size += value.byteLength;
       if (size > MAX_BODY_BYTES) {
-        await reader.cancel();
+        giveUp();
         return '';
       }
     }
   } catch {
     return '';
+  } finally {
+    over.removeEventListener('abort', giveUp);
   }
+}
+
+function aborted(signal: AbortSignal): Promise<null> {
+  if (signal.aborted) return Promise.resolve(null);
+  return new Promise(resolve => {
+    signal.addEventListener('abort', () => resolve(null), { once: true });
+  });
 }
 
 function checkedBase(url: string, insecure: boolean): string {

@@ -79,7 +79,11 @@ interface FileResult {
 }
 
 function readFile(flags: Flags, env: Environment, cwd: string, problems: ConfigProblem[]): FileResult {
-  const named = flags.config ?? (env[CONFIG_VARIABLE]?.trim() || undefined);
+  const given: unknown = flags.config; // a flag that is given twice is a list
+  if (given !== undefined && typeof given !== 'string') {
+    throw new ConfigFault([{ where: '--config', key: null, message: 'is given more than once' }]);
+  }
+  const named = given ?? (env[CONFIG_VARIABLE]?.trim() || undefined);
   const path = resolve(cwd, named ?? DEFAULT_FILE);
   const near = relative(cwd, path);
   const outside = near.startsWith('..') || isAbsolute(near) || near === '';

@@ -18,9 +18,10 @@ export function parseMaxFail(text: string): MaxFail | null {
 export function parseRack(text: string): string | null {
   const match = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]{1,253})):(\d{1,5})$/i.exec(text.trim());
   if (!match) return null;
-  const [whole, six, , port] = match;
-  if (six !== undefined && !isIPv6(six)) return null;
-  return Number(port) >= 1 && Number(port) <= 65_535 ? whole.toLowerCase() : null;
+  const [, six, name = '', digits] = match;
+  const port = Number(digits);
+  if ((six !== undefined && !isIPv6(six)) || port < 1 || port > 65_535) return null;
+  return `${six === undefined ? name.toLowerCase() : `[${six.toLowerCase()}]`}:${port}`;
 }
 
 /** The cloud's base URL, without a slash at its end; null unless it is http(s) without credentials, query or fragment. */

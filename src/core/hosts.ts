@@ -3,7 +3,9 @@ import { isIPv4 } from 'node:net';
 /** Whether what is sent to this host stays on this machine. `host`: a name, or an address with or without brackets. */
 export function isLoopback(host: string): boolean {
   const name = host.toLowerCase().replace(/^\[(.*)\]$/, '$1');
-  return name === 'localhost' || name.endsWith('.localhost') || /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/.test(name);
+  return (
+    name === 'localhost' || /^[a-z0-9.-]+\.localhost$/.test(name) || /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/.test(name)
+  );
 }
 
 /**

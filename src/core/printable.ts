@@ -7,5 +7,6 @@ export function printable(text: string, maxChars = 200): string {
     /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u2028\u2029]/gu,
     char => `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`,
   );
-  return shown.length > maxChars ? `${shown.slice(0, maxChars - 1)}…` : shown;
+  const chars = Array.from(shown); // never cut within a character
+  return chars.length > maxChars ? `${chars.slice(0, maxChars - 1).join('')}…` : shown;
 }

@@ -11,7 +11,7 @@ export function parseUsbPath(text: string): UsbPath | null {
   const slash = trimmed.lastIndexOf('/');
   const local = trimmed.slice(slash + 1);
   if (!LOCAL.test(local)) return null;
-  if (slash >= 0 && !/^[^/\s]+:\d{1,5}$/.test(trimmed.slice(0, slash))) return null;
+  if (slash >= 0 && !/^[\w.\[\]:%-]+:\d{1,5}$/.test(trimmed.slice(0, slash))) return null;
   return trimmed as UsbPath;
 }
 

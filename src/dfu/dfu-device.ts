@@ -78,8 +78,9 @@ export class DfuDevice {
    * @throws Fault DFU_NOT_IDLE; DEVICE_LEAVING where it is about to reset
    */
   async toIdle(): Promise<void> {
-    // In dfuDNLOAD-SYNC a GETSTATUS would carry out the block that an earlier host had sent; GETSTATE changes nothing.
-    if ((await this.#state()) === STATE.DNLOAD_SYNC) await this.#command('ABORT');
+    // In these a GETSTATUS would carry out what an earlier host had asked for, a block or the leaving; GETSTATE does not.
+    const state = await this.#state();
+    if (state === STATE.DNLOAD_SYNC || state === STATE.MANIFEST_SYNC) await this.#command('ABORT');
     let last: DfuStatus | null = null;
     for (let round = 0; round < 4; round += 1) {
       last = await this.#statusOrStall(TRANSFER_TIMEOUT_MS);

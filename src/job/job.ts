@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import type { Node } from 'yaml';
 import { Fault } from '../core/errors.ts';
+import { isNestedTooDeep } from '../core/nesting.ts';
+import { printable } from '../core/printable.ts';
 import { changesServer, serverChangeOf } from './server-change.ts';
 import type { ServerChange, ServerOptions, ServerSettings } from './server-change.ts';
 import { STEPS } from './steps.ts';
@@ -49,19 +51,27 @@ export function loadJob(nameOrPath: string, jobsDir: string, server: ServerSetti
 
 export function parseJob(text: string, file: string, server: ServerSettings): Job {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  if (isNestedTooDeep(text)) throw new Fault('JOB_INVALID', `${file}: it is nested too deep`);
+  // The core schema: no sets, ordered maps or merge keys, of which nothing here would be read.
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    schema: 'core',
+    merge: false,
+    resolveKnownTags: false,
+  });
   const problems: string[] = [];
   const say = (node: Node | null | undefined, message: string): void => {
     const { line, col } = lines.linePos(node?.range?.[0] ?? 0);
-    problems.push(`${file}:${line}:${col}: ${message}`);
+    problems.push(`${file}:${line}:${col}: ${printable(message)}`);
   };
   const refuse = (): never => {
     const more = problems.length > 1 ? ` (and ${problems.length - 1} more: ${problems.slice(1).join('; ')})` : '';
     throw new Fault('JOB_INVALID', `${problems[0] ?? file}${more}`);
   };
-  for (const error of document.errors) {
+  for (const error of [...document.errors, ...document.warnings]) {
     const { line, col } = lines.linePos(error.pos[0]);
-    problems.push(`${file}:${line}:${col}: ${error.message}`);
+    problems.push(`${file}:${line}:${col}: ${printable(error.message)}`);
   }
   const root = document.contents;
   if (problems.length > 0) return refuse();

@@ -7,6 +7,7 @@ import type { Job } from '../job/job.ts';
 import type { StepContext } from '../job/step.ts';
 import { STEPS } from '../job/steps.ts';
 import { newWork, renewWork, wipeWork } from '../job/work.ts';
+import type { Resume } from '../job/work.ts';
 import { climb } from './climb.ts';
 import type { Grip } from './climb.ts';
 import { withDeadline } from './deadline.ts';
@@ -14,8 +15,11 @@ import { Ladder } from './ladder.ts';
 import type { Rung } from './ladder.ts';
 import type { SessionOrder, SessionParts } from './run-session.ts';
 
-/** After a roll-back that failed, these say that it is through, or can't be. */
-const ROLL_BACK_ENDS: readonly FaultCode[] = ['CLOUD_REFUSED', 'CLOUD_KEY_UNCERTAIN', 'ROLLBACK_CONFLICT'];
+/** After a roll-back that failed, these say that it is through, or can't be. A bug hides behind nothing. */
+const ENDS: readonly FaultCode[] = ['CLOUD_REFUSED', 'CLOUD_KEY_UNCERTAIN', 'ROLLBACK_CONFLICT', 'BUG'];
+
+/** As long as a further go has found nothing else to do on a device that did not leave, all is done there. */
+const NOTHING_ELSE: readonly Resume[] = ['fresh', 'send', 'leave'];
 
 /** The steps of one session, and the climbing between them. */
 export class Session {
@@ -48,7 +52,7 @@ export class Session {
       if (await this.#hasLeft(fault)) return null;
       kept = this.#kept(kept, fault);
       if (!(await this.#climbed(ladder, fault.code))) {
-        return kept && !ROLL_BACK_ENDS.includes(fault.code) ? kept : fault;
+        return kept && !ENDS.includes(fault.code) ? kept : fault;
       }
       this.work = renewWork(this.work);
     }
@@ -56,20 +60,19 @@ export class Session {
 
   /** What a later fault must not hide: that the old key is not back, or that all is done but the leaving. */
   #kept(kept: Fault | null, fault: Fault): Fault | null {
-    if (fault.code === 'ROLLBACK_FAILED') return fault;
     if (fault.code === 'LEAVE_FAILED') {
       this.#leaving = { writeId: this.work.writeId };
       return kept ?? fault;
     }
-    if (this.work.resume !== 'anew') return kept;
-    this.#leaving = null; // another write was begun
-    return kept?.code === 'LEAVE_FAILED' ? null : kept;
+    if (!NOTHING_ELSE.includes(this.work.resume)) this.#leaving = null;
+    if (fault.code === 'ROLLBACK_FAILED') return fault;
+    return kept?.code === 'LEAVE_FAILED' && this.#leaving === null ? null : kept;
   }
 
   /** A device that did not seem to leave, and vanishes or is about to reset by the time it is asked again, has left. */
   async #hasLeft(fault: Fault): Promise<boolean> {
     const leaving = this.#leaving;
-    if (leaving === null || this.work.resume === 'anew') return false;
+    if (leaving === null || !NOTHING_ELSE.includes(this.work.resume)) return false;
     if (!isGone(fault) && fault.code !== 'DEVICE_LEAVING') return false;
     await this.#recorded('leave', async () => {
       const { ledger, clock } = this.#parts;

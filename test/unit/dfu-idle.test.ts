@@ -15,7 +15,7 @@ describe('a device is brought to dfuIDLE', () => {
     [2, ['getstate', 'getstatus']],
     [3, ['getstate', 'abort', 'getstatus']],
     [5, ['getstate', 'getstatus', 'abort', 'getstatus']],
-    [6, ['getstate', 'getstatus', 'abort', 'getstatus']],
+    [6, ['getstate', 'abort', 'getstatus']],
     [9, ['getstate', 'getstatus', 'abort', 'getstatus']],
     [10, ['getstate', 'getstatus', 'clrstatus', 'getstatus']],
     [15, ['getstate', 'getstatus', 'clrstatus', 'clrstatus', 'getstatus']],

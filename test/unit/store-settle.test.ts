@@ -66,6 +66,19 @@ describe('a row is settled', () => {
   });
 });
 
+test('a device of which all was done but the leaving is settled from the record by a later run, unless begun anew', async () => {
+  const { device, runId } = await begun();
+  await device.accepted('a');
+  await record.settle(runId, 1, 'fail', { code: 'LEAVE_FAILED', attemptId: 1 });
+  await record.finish(runId);
+  const row = await afterCrash();
+  expect(row).toMatchObject({ settled: false, finishable: { outcome: 'pass', fingerprint: 'a', cloud: 'accepted' } });
+  await record.settle(2, 1, 'pass', { cloud: 'accepted', fingerprint: 'a' });
+  expect(await record.store.call('checkRecord', undefined)).toEqual([]);
+  await record.finish(2);
+  expect((await record.openRun([1], { again: true })).rows[0]?.finishable).toBeNull();
+});
+
 describe('a row whose process died before it was settled', () => {
   test.each(['accepted', 'unknown', 'left'] as const)(
     'can be settled from the record, where the write is `%s`',

@@ -71,7 +71,7 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
   [
     'a row that passed without an attempt',
     `SELECT device_id AS what FROM rows WHERE outcome = 'pass' AND NOT EXISTS (
-       SELECT 1 FROM attempts WHERE attempts.run_id = rows.run_id AND attempts.device_id = rows.device_id)`,
+       SELECT 1 FROM attempts WHERE attempts.device_id = rows.device_id AND attempts.run_id <= rows.run_id)`,
   ],
 ];
 

@@ -87,15 +87,21 @@ export function standing(
     code: latest?.code ?? null,
     cloud,
     failures,
-    finishable: settled || run.again ? null : finishable(db, runId, row.deviceId),
+    finishable: settled || run.again ? null : finishable(db, run, { runId, isAgain, deviceId: row.deviceId }),
   };
 }
 
 /**
- * A write that is through on the device, though the row was never settled: its last attempt in this run was cut short.
+ * A write that is through on the device, though the row was never settled: its last attempt in this run was cut short, or
+ * all that was missing at its last one, in whichever run of this job and manifest, was the leaving.
  * A write without a key (job server-key) is through once it is verified, one that was refused once it is rolled back.
  */
-function finishable(db: Db, runId: number, deviceId: DeviceId): Finished | null {
+function finishable(
+  db: Db,
+  { job, manifest }: OpenRun,
+  row: { runId: number; isAgain: boolean; deviceId: DeviceId },
+): Finished | null {
+  const { runId, isAgain, deviceId } = row;
   const found = db.get<{
     phase: string;
     fingerprint: string | null;
@@ -107,16 +113,17 @@ function finishable(db: Db, runId: number, deviceId: DeviceId): Finished | null 
             sends.state AS send_state
        FROM writes
        JOIN attempts ON attempts.id =
-         (SELECT max(id) FROM attempts WHERE attempts.device_id = writes.device_id AND attempts.run_id = ?)
+         (SELECT max(attempts.id) FROM attempts JOIN runs ON runs.id = attempts.run_id
+           WHERE attempts.device_id = :deviceId AND runs.job = :job AND runs.manifest = :manifest
+             AND (runs.id = :runId OR NOT :isAgain))
        JOIN backups ON backups.id = writes.backup_id
        LEFT JOIN keys ON keys.id = writes.key_id
        LEFT JOIN sends ON sends.key_id = writes.key_id
-      WHERE writes.id = (SELECT max(id) FROM writes AS newest WHERE newest.device_id = ?)
-        AND (attempts.ended_at IS NULL OR attempts.code = 'LEAVE_FAILED') AND writes.last_attempt_id = attempts.id
+      WHERE writes.id = (SELECT max(id) FROM writes AS newest WHERE newest.device_id = :deviceId)
+        AND ((attempts.ended_at IS NULL AND attempts.run_id = :runId) OR attempts.code = 'LEAVE_FAILED') AND writes.last_attempt_id = attempts.id
         AND (writes.phase IN ('accepted', 'unknown', 'left', 'rolled-back')
              OR (writes.phase = 'verified' AND writes.key_id IS NULL))`,
-    runId,
-    deviceId,
+    { runId, deviceId, job, manifest, isAgain: isAgain ? 1 : 0 },
   );
   if (!found) return null;
   const { phase, fingerprint, old_fingerprint: old, refusal_uncertain: doubt, send_state: send } = found;
