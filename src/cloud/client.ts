@@ -109,34 +109,31 @@ async function readBody(response: Response, over: AbortSignal): Promise<string> 
   const body: ReadableStream<Uint8Array> | null = response.body;
   if (!body) return '';
   const reader = body.getReader();
-  const giveUp = (): void => void reader.cancel().catch(() => undefined);
-  over.addEventListener('abort', giveUp, { once: true });
+  let giveUp = (): void => undefined;
+  const givenUp = new Promise<null>(resolve => {
+    giveUp = () => {
+      reader.cancel().catch(() => undefined);
+      resolve(null);
+    };
+  });
+  if (over.aborted) giveUp();
+  over.addEventListener('abort', giveUp);
   const chunks: Uint8Array[] = [];
   try {
     for (let size = 0; ;) {
-      const next = await Promise.race([reader.read(), aborted(over)]);
+      const next = await Promise.race([reader.read(), givenUp]);
       if (next === null) return '';
       const { done, value } = next;
       if (done) return Buffer.concat(chunks).toString('utf8');
       chunks.push(value);
       size += value.byteLength;
-      if (size > MAX_BODY_BYTES) {
-        giveUp();
-        return '';
-      }
+      if (size > MAX_BODY_BYTES) giveUp();
     }
   } catch {
     return '';
   } finally {
-    over.removeEventListener('abort', giveUp);
+    over.removeEventListener('abort', giveUp); // the signal outlives the answer
   }
-}
-
-function aborted(signal: AbortSignal): Promise<null> {
-  if (signal.aborted) return Promise.resolve(null);
-  return new Promise(resolve => {
-    signal.addEventListener('abort', () => resolve(null), { once: true });
-  });
 }
 
 function checkedBase(url: string, insecure: boolean): string {

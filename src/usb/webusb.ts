@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebUSB } from 'usb';
+import { systemClock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import { hubOf, parseUsbPath } from '../core/usb-path.ts';
 import type { UsbPath } from '../core/usb-path.ts';
@@ -17,6 +18,12 @@ import { setInterface } from './setup-packet.ts';
  * - `close` leaves claimed interfaces claimed until the garbage collector comes by, so each is released first. An
  *   interface that is claimed twice by one handle is free for everybody.
  * - Hot-plug events come from udev's daemon and can be lost.
+ * - To tell the serial number of a device that has none, it opens that device, and throws where it may not.
+ * - `reset` is the kernel's USBDEVFS_RESET. A device that comes back keeps its number, no event tells of it, and the
+ *   handle goes on; but its claims are gone, and alternate setting 0 is selected again.
+ * - A device that answers nothing, not even after its reset, keeps the kernel for two minutes, or until it is unplugged.
+ *   It is locked as long, so that every look at the bus waits too, and the end of a process that is in that reset.
+ * - A release selects alternate setting 0 again, for which the kernel gives a silent device 5 s, and locks it as long.
  */
 
 type Device = Awaited<ReturnType<WebUSB['getDevices']>>[number];
@@ -30,15 +37,26 @@ export function hasUsb(): boolean {
 export function localBus(): UsbBus {
   const usb = new WebUSB({ allowAllDevices: true });
   const unsubscribes = new Set<() => void>();
+  /** A look that nobody waits for any more, and that has not ended. */
+  let overdue: Promise<unknown> | null = null;
   return {
     name: 'usb',
     async list() {
       if (!hasUsb()) throw new Fault('USB_UNAVAILABLE', 'this machine has no USB');
-      let devices: Device[];
+      if (overdue) throw stuckBusFault();
+      let devices: Device[] | 'overdue';
+      const look = usb.getDevices();
       try {
-        devices = await usb.getDevices();
+        devices = await withinWait(look);
       } catch (cause) {
         throw new Fault('USB_UNAVAILABLE', `the USB bus can't be read: ${textOf(cause)}`, { cause });
+      }
+      if (devices === 'overdue') {
+        const over = () => {
+          overdue = null;
+        };
+        overdue = look.then(over, over);
+        throw stuckBusFault();
       }
       return devices.flatMap(device => portOf(device) ?? []);
     },
@@ -61,6 +79,28 @@ export function localBus(): UsbBus {
   };
 }
 
+/** How long a reset and a look at the bus are waited for: twice what the kernel gives a standard request. */
+const WAIT_MS = 10_000;
+
+async function withinWait<T>(asked: Promise<T>): Promise<T | 'overdue'> {
+  const answered = new AbortController();
+  try {
+    return await Promise.race([asked, systemClock.sleep(WAIT_MS, answered.signal).then(() => 'overdue' as const)]);
+  } finally {
+    answered.abort();
+  }
+}
+
+function overdueFault(path: UsbPath): Fault {
+  return new Fault('USB_TIMEOUT', `${path}: not back after a reset in ${WAIT_MS / 1000} s`, { facts: { path } });
+}
+
+function stuckBusFault(): Fault {
+  return new Fault('USB_UNAVAILABLE', `the USB bus has not answered for ${WAIT_MS / 1000} s`, {
+    hint: 'a device does not come back from a reset: unplug the one that failed last, or wait two minutes',
+  });
+}
+
 /** null for a root hub, which hangs on no port. */
 function portOf(device: Device): WebUsbPort | null {
   const path = parseUsbPath(`${Number.parseInt(device.bus, 10)}-${device.ports.join('.')}`);
@@ -81,11 +121,12 @@ class WebUsbPort implements UsbPort {
   readonly vendorId: number;
   readonly productId: number;
   readonly release: number;
-  readonly serialNumber: string | null;
   readonly #device: Device;
   readonly #claimed = new Set<number>();
   readonly #inFlight = new Set<InFlight>();
   #opened = false;
+  /** A reset that nobody waits for any more, and that has not ended: until then nothing can be let go of. */
+  #overdue = false;
   #closing: Promise<void> | null = null;
 
   constructor(device: Device, path: UsbPath) {
@@ -97,7 +138,14 @@ class WebUsbPort implements UsbPort {
     this.productId = device.productId;
     const { deviceVersionMajor: major, deviceVersionMinor: minor, deviceVersionSubminor: sub } = device;
     this.release = (major << 8) | (minor << 4) | sub;
-    this.serialNumber = device.serialNumber ?? null;
+  }
+
+  get serialNumber(): string | null | undefined {
+    try {
+      return this.#device.serialNumber ?? null;
+    } catch {
+      return undefined; // it may not be opened, and whoever does so is told why
+    }
   }
 
   get opened(): boolean {
@@ -107,6 +155,7 @@ class WebUsbPort implements UsbPort {
   async open(): Promise<void> {
     await this.#closing;
     if (this.#opened) return;
+    if (this.#overdue) throw overdueFault(this.path);
     await this.#ask(() => this.#device.open());
     this.#opened = true;
   }
@@ -148,8 +197,10 @@ class WebUsbPort implements UsbPort {
   }
 
   async reset(): Promise<void> {
-    await this.#ask(() => this.#device.reset());
+    const ended = await withinWait(this.#ask(() => this.#device.reset()));
+    this.#overdue = ended === 'overdue';
     await this.close();
+    if (this.#overdue) throw overdueFault(this.path);
   }
 
   /** @returns null for a stall */
@@ -178,9 +229,16 @@ class WebUsbPort implements UsbPort {
   }
 
   async #letGo(): Promise<void> {
-    const over = [...this.#inFlight].map(each => each.over);
+    const over = Promise.all([...this.#inFlight].map(each => each.over));
     for (const { cut } of this.#inFlight) cut(ioFault(this.path, 'closed before the device answered'));
-    await Promise.all(over);
+    if (!this.#overdue) return over.then(() => this.#release());
+    void over.then(async () => {
+      await this.#release();
+      this.#overdue = false;
+    });
+  }
+
+  async #release(): Promise<void> {
     const acts = [...this.#claimed].map(claimed => () => this.#device.releaseInterface(claimed));
     this.#claimed.clear();
     for (const act of [...acts, () => this.#device.close()]) {

@@ -116,7 +116,16 @@ const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-const CASES = SCENARIOS.flatMap(scenario => scenario.points.map(point => ({ scenario, point })));
+/** Each with so many points at most, since a station's points are tried one after the other. */
+const MOST_POINTS = 13;
+const STANDS = SCENARIOS.flatMap(scenario =>
+  Array.from({ length: Math.ceil(scenario.points.length / MOST_POINTS) }, (_, part) => ({
+    ...scenario,
+    name: `${scenario.name}, from ${scenario.points[part * MOST_POINTS]!} on`,
+    points: scenario.points.slice(part * MOST_POINTS, (part + 1) * MOST_POINTS),
+  })),
+);
+const CASES = STANDS.flatMap(scenario => scenario.points.map(point => ({ scenario, point })));
 /** Beside them: the replay, another server address after a cut, and a release. */
 const MORE = 16;
 
@@ -153,17 +162,22 @@ function keyIn(index: number): string | null {
   return classifyPrivateKey(dct.subarray(34, 34 + 1216)).publicKey?.fingerprint ?? null;
 }
 
-/** A station of its own, with one device of the rack on its manifest. */
+/** A station of its own, with some devices of the rack on its manifest. */
 class Stand {
   readonly folder: string;
-  readonly device: (typeof devices)[number];
+  readonly devices: typeof devices;
   #before: ReadonlySet<string> = new Set();
 
-  constructor(n: number) {
-    this.device = devices[n]!;
-    this.folder = bench.path(`case-${n}`);
+  constructor(first: number, count = 1) {
+    this.devices = devices.slice(first, first + count);
+    this.folder = bench.path(`stand-${first}`);
     mkdirSync(this.folder);
-    writeFileSync(join(this.folder, 'rack.csv'), `device_id\n${this.device.deviceId}\n`);
+    const rows = this.devices.map(({ deviceId }) => deviceId);
+    writeFileSync(join(this.folder, 'rack.csv'), ['device_id', ...rows, ''].join('\n'));
+  }
+
+  get device(): (typeof devices)[number] {
+    return this.devices[0]!;
   }
 
   async cli(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended & { signal: string | null }> {
@@ -199,60 +213,73 @@ class Stand {
   /** A, B and C hold now. */
   async expectWhole(): Promise<void> {
     const db = join(this.folder, 'fleet.db');
-    const { deviceId, index, firstKey } = this.device;
     const identity = await readIdentity(identityFileOf(db));
     if (!identity) throw new Error('the station has no identity');
     const vault = vaultOf(identity);
-    const witness = {
+    const witnesses = this.devices.map(({ deviceId, index, firstKey }) => ({
       deviceId,
       firstKey,
       dct: dctInFolder(bench.path('rack'), index).dct,
       told: cloud.keysOf(deviceId).map(({ fingerprint }) => fingerprint),
       maxInFlight: cloud.maxInFlight(deviceId),
-    };
-    expect(await breaches(db, vault, [witness])).toEqual([]);
+    }));
+    expect(await breaches(db, vault, witnesses)).toEqual([]);
     expect(lost(this.#before, recorded(db))).toEqual([]);
   }
 
-  /** Fingerprints of its keys on record, oldest first. */
-  keys(): string[] {
+  /** Fingerprints of a device's keys on record, oldest first. */
+  keys(deviceId: DeviceId): string[] {
     const db = new Database(join(this.folder, 'fleet.db'), { readonly: true });
     try {
-      return db.prepare<[], string>('SELECT fingerprint FROM keys ORDER BY generation').pluck().all();
+      return db
+        .prepare<[string], string>('SELECT fingerprint FROM keys WHERE device_id = ? ORDER BY generation')
+        .pluck()
+        .all(deviceId);
     } finally {
       db.close();
     }
   }
 }
 
-describe.concurrent.each(SCENARIOS)('$name, killed at', scenario => {
-  test.each(scenario.points)('%s, is finished by the next run', async point => {
-    const n = CASES.findIndex(one => one.scenario === scenario && one.point === point);
-    const stand = new Stand(n);
-    const { deviceId, index, firstKey } = stand.device;
-    const first = dctInFolder(bench.path('rack'), index);
-    await stand.killed(point, env => stand.run(scenario.job, env));
+describe.concurrent('killed at each of its points, one device for each, and finished by one run', () => {
+  test.each(STANDS)('$name', { timeout: 240_000 }, async scenario => {
+    const first = CASES.findIndex(one => one.scenario === scenario);
+    const stand = new Stand(first, scenario.points.length);
+    const before = stand.devices.map(({ index }) => dctInFolder(bench.path('rack'), index).sequence);
+    for (const [n, point] of scenario.points.entries()) {
+      await stand.killed(point, env => stand.run(scenario.job, env, '--only', stand.devices[n]!.deviceId));
+    }
     const ended = await stand.run(scenario.job);
     await stand.expectWhole();
-    const row = jsonLines(ended.stdout).find(({ type }) => type === 'device');
-    const isSettled = row?.['outcome'] === 'skipped'; // the row had been settled before the process died
-    const otherwise = scenario.otherwise?.[point];
-    const earlier = { message: `settled earlier: ${String(scenario.row['outcome'])}` };
-    expect(row).toMatchObject(isSettled ? earlier : { ...scenario.row, ...otherwise?.row });
-    expect(ended.code).toBe(scenario.exitCode);
-    const { sequence } = dctInFolder(bench.path('rack'), index);
-    const keys = stand.keys();
-    expect({ keys: keys.length, rewrites: sequence - first.sequence }).toEqual({
-      keys: otherwise?.keys ?? scenario.keys,
-      rewrites: scenario.rewrites,
-    });
-    if (scenario.job !== 'rekey') return;
-    const passed = scenario.row['outcome'] === 'pass';
-    expect(keyIn(index)).toBe(passed ? keys[0] : firstKey);
+    const rows = jsonLines(ended.stdout).filter(({ type }) => type === 'device');
     // The old key that the cloud is to be told again may still wait in the outbox.
     if (scenario.cloud === 'refuse-after-store') await stand.cli(['replay', '--now']);
-    if (scenario.cloud === null || scenario.cloud === 'refuse-after-store') {
-      expect(cloud.currentFingerprint(deviceId)).toBe(keyIn(index));
+    const found = scenario.points.map((point, n) => {
+      const { deviceId, index } = stand.devices[n]!;
+      const row = rows.find(one => one['deviceId'] === deviceId);
+      const { outcome, code, cloud: told, message } = row ?? {};
+      const earlier = outcome === 'skipped' && message === `settled earlier: ${String(scenario.row['outcome'])}`;
+      const { sequence } = dctInFolder(bench.path('rack'), index);
+      return {
+        point,
+        row: earlier ? scenario.row : { outcome, code, cloud: told },
+        keys: stand.keys(deviceId).length,
+        rewrites: sequence - before[n]!,
+      };
+    });
+    const expected = scenario.points.map(point => {
+      const otherwise = scenario.otherwise?.[point];
+      const { row, keys, rewrites } = scenario;
+      return { point, row: { ...row, ...otherwise?.row }, keys: otherwise?.keys ?? keys, rewrites };
+    });
+    expect(found).toEqual(expected);
+    expect(ended.code).toBe(scenario.exitCode);
+    if (scenario.job !== 'rekey') return;
+    for (const { deviceId, index, firstKey } of stand.devices) {
+      expect(keyIn(index)).toBe(scenario.row['outcome'] === 'pass' ? stand.keys(deviceId)[0] : firstKey);
+      if (scenario.cloud === null || scenario.cloud === 'refuse-after-store') {
+        expect(cloud.currentFingerprint(deviceId)).toBe(keyIn(index));
+      }
     }
   });
 });

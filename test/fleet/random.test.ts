@@ -24,7 +24,7 @@ import { World } from '../support/world.ts';
  */
 
 const DEVICES = 2;
-const RUNS = Number(process.env['RANDOM_RUNS'] ?? 25);
+const RUNS = Number(process.env['RANDOM_RUNS'] ?? 16);
 const SEED = Number(process.env['RANDOM_SEED'] ?? 20_261_122);
 
 /** A device's timeouts pass fifty times as fast. */
@@ -181,7 +181,7 @@ test(
       {
         seed: SEED,
         numRuns: RUNS,
-        interruptAfterTimeLimit: Number(process.env['RANDOM_MS'] ?? 40_000),
+        interruptAfterTimeLimit: Number(process.env['RANDOM_MS'] ?? 30_000),
         markInterruptAsFailure: false,
       },
     );

@@ -187,6 +187,8 @@ export const YAML_TOKENS = [
   '&a ',
   '*a',
   '&a [*a]',
+  '<<: ',
+  '!!merge ',
   '!!omap ',
   '!!set ',
   '!!binary aGk=',
@@ -245,10 +247,26 @@ export const YAML_TOKENS = [
 ];
 
 /** How often a thing may lie in another one. */
-const MOST_NESTED = 400;
+const MOST_NESTED = 4000;
 
 const scalar = fc.oneof(
-  fc.constantFrom('~', 'true', 'no', '0x10', '.nan', '.inf', '-0', '1e21', '2001-01-01', '12:30', '*a', '""', "''"),
+  fc.constantFrom(
+    '~',
+    'true',
+    'no',
+    '0x10',
+    '.nan',
+    '.inf',
+    '-0',
+    '1e21',
+    '2001-01-01',
+    '12:30',
+    '*a',
+    '""',
+    "''",
+    '<<',
+    '!!merge <<',
+  ),
   fc.constantFrom('!!binary aGk=', '!!timestamp 2001-01-01', '!!int "7"', '!own x', '&a x', '!!null ""', '!!float 1'),
   fc.integer().map(String),
   fc.string({ maxLength: 8 }).map(text => JSON.stringify(text)),
@@ -283,7 +301,7 @@ export const yamlValue: fc.Arbitrary<string> = fc.letrec<{ value: string; list: 
 export const yamlBombs: fc.Arbitrary<Repeated> = fc.oneof(
   fc.tuple(
     fc.tuple(
-      fc.constantFrom('[', '{a: ', '- ', '[[', '!!seq [', '&a [', '"', '*a ', 'a: ', '&a '),
+      fc.constantFrom('[', '{a: ', '- ', '[[', '!!seq [', '&a [', '"', '*a ', '&a '),
       fc.integer({ min: 1, max: MOST_NESTED }),
     ),
     fc.tuple(fc.constantFrom('\n', ']', '}', 'x'), fc.nat({ max: MOST_NESTED })),

@@ -10,6 +10,7 @@ import { isLoopback } from '#src/core/hosts.ts';
 import { printable } from '#src/core/printable.ts';
 import { Secret } from '#src/core/secret.ts';
 import { parseUsbPath } from '#src/core/usb-path.ts';
+import { readManifest } from '#src/manifest/read-manifest.ts';
 import { createRack, type RackOptions } from '#src/sim/virtual-rack.ts';
 import { endOf, endOfAsync, PRINTABLE } from '../support/fuzz.ts';
 import { readJob, refusalOf, rekeyText } from '../support/job-text.ts';
@@ -68,6 +69,37 @@ describe('a job', () => {
   });
 });
 
+/** How the program ends in the folder of this test; a signal where it was brought down. */
+function endOfProgram(args: readonly string[], options: readonly string[] = []): unknown[] {
+  const cli = new URL('../../dist/cli.js', import.meta.url).pathname;
+  const { status, signal } = spawnSync(process.execPath, [...options, cli, ...args], { cwd: folder.path });
+  return [status, signal];
+}
+
+/** Each line a level deeper than the one before. */
+const STAIRS = Array.from({ length: 1000 }, (_, n) => `${' '.repeat(n)}-\n`).join('');
+
+test.fails.each([
+  ['in stairs', STAIRS.repeat(2)],
+  ['by colons', `${'- '.repeat(49)}${`${'a: '.repeat(2000)}\n`.repeat(2)}`],
+  ['within its names', rekeyText({ write: `write: ${'{? '.repeat(26)}${'}'.repeat(26)}` })],
+])('a job that is nested %s is refused, and the process lives on', (_, text) => {
+  writeFileSync(folder.file('rack.csv'), `device_id\n${'0'.repeat(24)}\n`);
+  writeFileSync(folder.file('job.yaml'), text);
+  const args = ['run', 'rack.csv', '--plan', '--sim', '1', '--job', './job.yaml'];
+  expect(endOfProgram(args, ['--max-old-space-size=100'])).toEqual([2, null]);
+});
+
+test.fails(
+  'a manifest with tens of thousands of cells in a line is read as soon as any other of its length',
+  async () => {
+    writeFileSync(folder.file('rack.csv'), `device_id\n${'"",'.repeat(21_800)}\n`);
+    const begun = performance.now();
+    await endOfAsync(() => readManifest(folder.file('rack.csv')));
+    expect(performance.now() - begun).toBeLessThan(1000);
+  },
+);
+
 describe('a configuration', () => {
   const load = (text: string, flags = {}) => {
     writeFileSync(folder.file('config.yaml'), text);
@@ -76,9 +108,7 @@ describe('a configuration', () => {
 
   test('that is nested a thousand times over is refused, and the process lives on', () => {
     writeFileSync(folder.file('config.yaml'), `${'- '.repeat(1000)}\n`.repeat(2));
-    const cli = new URL('../../dist/cli.js', import.meta.url).pathname;
-    const { status, signal } = spawnSync(process.execPath, [cli, 'status'], { cwd: folder.path });
-    expect([status, signal]).toEqual([2, null]);
+    expect(endOfProgram(['status'])).toEqual([2, null]);
   });
 
   test('whose flag is given twice is refused', () => {

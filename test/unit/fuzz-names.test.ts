@@ -101,7 +101,7 @@ test('an address that counts as this machine is one, and every other text is no 
     '2130706433',
   ];
   await fuzz(
-    texts([...SPACES, '127', '.0', '.1', '.', '[', ']', ':', '::ffff:', 'localhost', '.localhost'], good),
+    texts([...SPACES, '127', '.0', '.1', '.', '[', ']', ':', '::ffff:', 'localhost', '.localhost', '%lo'], good),
     3000,
     text => {
       if (!isLoopback(text)) return;
@@ -276,10 +276,9 @@ test('a text that goes on and on is read as soon as any other', async () => {
 });
 
 test('any text is made printable, and no longer than it may be', async () => {
-  const plain = texts(SPACES, ['x']).map(text => text.replace(/[\u{10000}-\u{10ffff}]/gu, '?'));
-  await fuzz(fc.tuple(plain, fc.integer({ min: 1, max: 300 })), 2000, ([text, most]) => {
+  await fuzz(fc.tuple(texts([...SPACES, '😀'], ['x']), fc.integer({ min: 1, max: 300 })), 2000, ([text, most]) => {
     const shown = printable(text, most);
-    expect(shown.length).toBeLessThanOrEqual(most);
+    expect(Array.from(shown).length).toBeLessThanOrEqual(most);
     expect(shown).toMatch(PRINTABLE);
   });
 });

@@ -23,6 +23,15 @@ echo o >/proc/sysrq-trigger
 while :; do :; done # until it is off; no program can be started any more
 INIT
 
+# An xHCI controller with two devices that a program in the guest plays: what it writes to the virtio port redirN goes to
+# the usb-redir device N, and back, over a socket that QEMU has with itself. The name is relative, since such names are short.
+devices=(-device qemu-xhci,id=xhci -device virtio-serial-pci)
+for name in redir1 redir2; do
+  devices+=(-chardev "socket,id=$name-port,path=$name,server=on,wait=off" -device "virtserialport,chardev=$name-port,name=$name"
+    -chardev "socket,id=$name-usb,path=$name" -device "usb-redir,bus=xhci.0,chardev=$name-usb")
+done
+
+cd "$out" || exit 125
 # Emulation even where there is /dev/kvm: it works everywhere, and nested virtualization does not.
 timeout "$limit_s" qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 3072 \
   -nodefaults -no-reboot -display none -vga none -monitor none -serial stdio \
@@ -31,7 +40,7 @@ timeout "$limit_s" qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -cpu m
   -fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap \
   -device virtio-9p-pci,fsdev=root,mount_tag=hostroot \
   -fsdev "local,id=out,path=$out,security_model=none" \
-  -device virtio-9p-pci,fsdev=out,mount_tag=out </dev/null |
+  -device virtio-9p-pci,fsdev=out,mount_tag=out "${devices[@]}" </dev/null |
   sed -u -e 's/\r//g; s/\x1b\[[0-9;?]*[A-Za-z]//g' -e '/^\[ *[0-9.]*\] \(sysrq\|reboot\):/d'
 [[ -s $out/status ]] && exit "$(cat "$out/status")"
 exit 125

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parseFault } from '#src/sim/rack-faults.ts';
 import type { UsbPort } from '#src/usb/port.ts';
 import { usbPortContract } from '../contract/usb-port.contract.ts';
 import { KernelBench, udevSettled } from './kernel-bench.ts';
@@ -48,6 +49,21 @@ describe('this machine’s bus', () => {
     });
     await port!.open();
     await port!.close();
+  });
+
+  test('lists a device without a serial number that the user may not open', async () => {
+    const place = { hub: 2, port: 0 };
+    const added = await bench.rack.add({ faults: [parseFault('*:no-serial')] });
+    await plugIn(bench.server, [{ busId: added.busId, place }]);
+    await udevSettled();
+    const path = await pathOf(place);
+    await asNobody(async () => {
+      const port = (await bench.bus.list()).find(each => each.path === path)!;
+      expect(port.serialNumber).toBeUndefined();
+      await expect(port.open()).rejects.toMatchObject({ code: 'USB_ACCESS' });
+    });
+    const port = (await bench.bus.list()).find(each => each.path === path)!;
+    expect(port.serialNumber).toBeNull();
   });
 
   test('is refused to such a user by `doctor`, which prints the udev rule', async () => {

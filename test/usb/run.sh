@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Real USB on a machine that has none: boots Debian's kernel in QEMU on this machine's own root file system and runs the
 # tests of this folder there. Needs Debian 12 on amd64, and the packages in debian-packages; installs what is missing only
-# as root and with CI=true or PHOTON_FLEET_INSTALL=1. Ends with one plain line, `N passed, N failed`.
+# as root and with CI=true or PHOTON_FLEET_INSTALL=1. Arguments are Vitest's: a file, or -t NAME. Ends with one plain line,
+# `N passed, N failed`.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
@@ -74,7 +75,7 @@ prepare_rack
 cat >"$work/out/job.sh" <<JOB
 export PATH=$(printf %q "$PATH") PHOTON_FLEET_USB_RACK=$(printf %q "$work/rack") NO_COLOR=1
 cd $(printf %q "$repo")
-exec node node_modules/vitest/vitest.mjs run --config test/usb/vitest.config.ts
+exec node node_modules/vitest/vitest.mjs run --config test/usb/vitest.config.ts ${*@Q}
 JOB
 echo '# booting'
 status=0

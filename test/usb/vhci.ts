@@ -66,6 +66,7 @@ export async function plugIn(
 ): Promise<void> {
   const paths: string[] = [];
   for (const { busId, place } of devices) {
+    await until(`socket ${place.hub}.${place.port} to be free`, async () => !(await usedPorts()).has(numberOf(place)));
     await attach(server, busId, place);
     paths.push(await pathOf(place));
   }
@@ -75,7 +76,7 @@ export async function plugIn(
   });
 }
 
-async function attach(server: { host: string; port: number }, busId: string, { hub, port }: Place): Promise<void> {
+async function attach(server: { host: string; port: number }, busId: string, place: Place): Promise<void> {
   const socket = connect(server);
   try {
     const reply = await importDevice(socket, busId);
@@ -83,7 +84,7 @@ async function attach(server: { host: string; port: number }, busId: string, { h
     const { _handle: handle } = socket as unknown as { _handle: { fd: number; readStop(): void } };
     handle.readStop(); // from here on what arrives is the kernel's
     const device = (busNumber! << 16) | deviceNumber!;
-    await writeFile(`${SYSFS}/attach`, `${hub * PORTS_A_CONTROLLER + port} ${handle.fd} ${device} ${speed!}`);
+    await writeFile(`${SYSFS}/attach`, `${numberOf(place)} ${handle.fd} ${device} ${speed!}`);
   } finally {
     socket.destroy(); // the kernel holds the connection by itself
   }
@@ -91,7 +92,10 @@ async function attach(server: { host: string; port: number }, busId: string, { h
 
 /** Waits until no device is plugged in and every socket is free again. */
 export async function allUnplugged(): Promise<void> {
-  await until('no device on the bus', async () => (await kernelDevices()).length === 0 && (await usedPorts()) === 0);
+  await until(
+    'no device on the bus',
+    async () => (await kernelDevices()).length === 0 && (await usedPorts()).size === 0,
+  );
 }
 
 /** @returns the answer, of which the connection has given no more */
@@ -109,13 +113,20 @@ async function importDevice(socket: ReturnType<typeof connect>, busId: string): 
   throw new Error(`the server refused ${busId}: ${reply.toString('hex')}`);
 }
 
+/** As vhci numbers its ports. */
+function numberOf({ hub, port }: Place): number {
+  return hub * PORTS_A_CONTROLLER + port;
+}
+
 /** Lines are `hs  0005 006 002 00010002 000003 1-1`; 004 in the third column is a free port. */
-async function usedPorts(): Promise<number> {
-  let used = 0;
+async function usedPorts(): Promise<Set<number>> {
+  const used = new Set<number>();
   for (const name of await readdir(SYSFS)) {
     if (!/^status(\.\d+)?$/.test(name)) continue;
-    const lines = ((await sysfsText(`${SYSFS}/${name}`)) ?? '').split('\n');
-    used += lines.filter(line => /^[hs]s/.test(line) && line.trim().split(/\s+/)[2] !== '004').length;
+    for (const line of ((await sysfsText(`${SYSFS}/${name}`)) ?? '').split('\n')) {
+      const [, number, state] = /^[hs]s +(\d+) (\d+) /.exec(line) ?? [];
+      if (number !== undefined && state !== '004') used.add(Number(number));
+    }
   }
   return used;
 }
