@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
-import { LineCounter, isAlias, isMap, isScalar, isSeq, parseDocument, type Document, type Node } from 'yaml';
+import { Lexer, LineCounter, isAlias, isMap, isScalar, isSeq, parseDocument, type Document, type Node } from 'yaml';
 import { Fault } from '../core/errors.ts';
 import { isNestedTooDeep } from '../core/nesting.ts';
 import { printable } from '../core/printable.ts';
@@ -63,7 +63,7 @@ export function readText(path: string, display: string): string | null {
 export function parseYaml(text: string): YamlFile {
   const lines = new LineCounter();
   // Not prettyErrors: those quote the line, and somebody may have put a token there.
-  const isDeep = isNestedTooDeep(text);
+  const isDeep = isNestedTooDeep(new Lexer().lex(text));
   // The core schema: no sets, ordered maps, merge keys or times, of which nothing here would be read.
   const options = {
     prettyErrors: false,

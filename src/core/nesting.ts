@@ -1,21 +1,24 @@
-const MOST_LEVELS = 50;
-const MOST_INDENT = 1000;
+const MOST_IN_FLOW = 20;
+const MOST_IN_LINE = 20;
+const MOST_INDENT = 100;
 
 /**
  * Whether a text of YAML is nested deeper than anything of ours could be. Asked before it is parsed: a parser that goes
- * down thousands of levels takes the process with it. Told by the look of each line, so quoted text may count too.
+ * down hundreds of levels takes the process with it.
+ * @param tokens of the lexer, which goes down nowhere and knows what is quoted
  */
-export function isNestedTooDeep(text: string): boolean {
-  let open = 0;
-  for (const line of text.split('\n')) {
-    const indent = /^ */.exec(line)?.[0].length ?? 0;
-    const marks = line.match(/(?:^|\s)[-?:](?=\s|$)/g)?.length ?? 0;
-    for (const char of line) {
-      if (char === '[' || char === '{') open += 1;
-      else if ((char === ']' || char === '}') && open > 0) open -= 1;
-      if (open > MOST_LEVELS) return true;
-    }
-    if (marks > MOST_LEVELS || indent > MOST_INDENT) return true;
+export function isNestedTooDeep(tokens: Iterable<string>): boolean {
+  let flow = 0;
+  let marks = 0;
+  let isLineStart = true;
+  for (const token of tokens) {
+    if (isLineStart && /^ +$/.test(token) && token.length > MOST_INDENT) return true;
+    isLineStart = token.endsWith('\n') || token === '\u0002';
+    if (isLineStart) marks = 0;
+    if (token === '[' || token === '{') flow += 1;
+    else if (token === ']' || token === '}') flow = Math.max(0, flow - 1);
+    else if (flow === 0 && (token === '-' || token === '?' || token === ':')) marks += 1;
+    if (flow > MOST_IN_FLOW || marks > MOST_IN_LINE) return true;
   }
   return false;
 }

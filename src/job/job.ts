@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
-import type { Node } from 'yaml';
+import { isMap, isScalar, isSeq, Lexer, LineCounter, parseDocument } from 'yaml';
+import type { Node, YAMLMap } from 'yaml';
 import { Fault } from '../core/errors.ts';
 import { isNestedTooDeep } from '../core/nesting.ts';
 import { printable } from '../core/printable.ts';
@@ -51,7 +51,7 @@ export function loadJob(nameOrPath: string, jobsDir: string, server: ServerSetti
 
 export function parseJob(text: string, file: string, server: ServerSettings): Job {
   const lines = new LineCounter();
-  if (isNestedTooDeep(text)) throw new Fault('JOB_INVALID', `${file}: it is nested too deep`);
+  if (isNestedTooDeep(new Lexer().lex(text))) throw new Fault('JOB_INVALID', `${file}: it is nested too deep`);
   // The core schema: no sets, ordered maps or merge keys, of which nothing here would be read.
   const document = parseDocument(text, {
     lineCounter: lines,
@@ -142,7 +142,7 @@ function readStep(item: Node, say: Say): Job['steps'][number] | null {
     );
     return null;
   }
-  const raw: unknown = isMap(optionsNode) ? optionsNode.toJSON() : {};
+  const raw = isMap(optionsNode) ? optionsOf(optionsNode) : {};
   if (optionsNode !== null && !isMap(optionsNode) && !(isScalar(optionsNode) && optionsNode.value === null)) {
     say(optionsNode, `the options of \`${stepName}\` are a map`);
     return null;
@@ -158,6 +158,16 @@ function readStep(item: Node, say: Say): Job['steps'][number] | null {
     say((pair?.key as Node | undefined) ?? nameNode, `step \`${stepName}\`, option \`${String(option)}\`: ${message}`);
   }
   return null;
+}
+
+/** Names and their values, and no more: maps within names would double in length with each level. */
+function optionsOf({ items }: YAMLMap): Record<string, unknown> {
+  return Object.fromEntries(
+    items.map(({ key, value }) => [
+      isScalar(key) ? String(key.value) : 'a name that is no text',
+      isScalar(value) ? value.value : value === null ? null : isSeq(value) ? [] : {},
+    ]),
+  );
 }
 
 function scalarText(node: Node | null | undefined): string | null {

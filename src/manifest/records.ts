@@ -33,7 +33,8 @@ export class RecordAssembler {
   #pending: Line[] = [];
   #pendingChars = 0;
   #mode: Mode = 'start';
-  #cell: CellPosition = { line: 1, column: 1 };
+  /** Where the cell under scan begins. Its column is counted only where it has to be told. */
+  #cell = { line: 1, text: '', at: 0 };
 
   constructor(problems: Problems) {
     this.#problems = problems;
@@ -80,13 +81,13 @@ export class RecordAssembler {
         case 'start':
           if (code === QUOTE) {
             this.#mode = 'quoted';
-            this.#cell = { line: line.number, column: columnOf(text, at) };
+            this.#cell = { line: line.number, text, at };
           } else if (code !== COMMA && !isSpace(code)) this.#mode = 'plain';
           break;
         case 'plain':
           if (code === COMMA) this.#mode = 'start';
           else if (code === QUOTE) {
-            this.#cell = { line: line.number, column: columnOf(text, at) };
+            this.#cell = { line: line.number, text, at };
             return 'a quote inside a cell that does not begin with one (write the cell as "…", and the quote twice)';
           }
           break;
@@ -103,11 +104,12 @@ export class RecordAssembler {
 
   /** Reports the record, drops its first line, and gives back the lines after it to be read anew. */
   #breakOff(records: CsvRecord[], trouble: string): Line[] {
-    if (trouble !== '') this.#problems.add(this.#cell.line, this.#cell.column, trouble);
+    const { line, text, at } = this.#cell;
+    if (trouble !== '') this.#problems.add(line, columnOf(text, at), trouble);
     const lines = this.#pending;
     records.push(this.#finish(true));
     // From the line after the one on which the bad cell began: the lines before it are whole.
-    return lines.filter(line => line.number > Math.max(this.#cell.line, lines[0]?.number ?? 0));
+    return lines.filter(({ number }) => number > Math.max(line, lines[0]?.number ?? 0));
   }
 
   #finish(broken: boolean): CsvRecord {
@@ -127,20 +129,21 @@ export function cellPositions(record: CsvRecord): CellPosition[] {
   let quoted = false;
   let fresh = true; // at the beginning of a cell
   let { line } = record;
-  let lineStart = 0;
+  let column = 1; // counted on the way: a line may have tens of thousands of cells
   for (let at = 0; at <= record.text.length; at += 1) {
     const code = record.text.charCodeAt(at); // NaN at the end
     const ends = at === record.text.length || (code === COMMA && !quoted);
     if (fresh && (ends || !isSpace(code))) {
-      positions.push({ line, column: columnOf(record.text.slice(lineStart), at - lineStart) });
+      positions.push({ line, column });
       fresh = false;
     }
     if (ends) fresh = true;
     else if (code === QUOTE) quoted = !quoted;
     else if (code === 0x0a || (code === 0x0d && record.text.charCodeAt(at + 1) !== 0x0a)) {
       line += 1;
-      lineStart = at + 1;
+      column = 0;
     }
+    if (code < 0xd800 || code > 0xdbff) column += 1; // with the second half of a pair
   }
   return positions;
 }

@@ -301,7 +301,7 @@ export const yamlValue: fc.Arbitrary<string> = fc.letrec<{ value: string; list: 
 export const yamlBombs: fc.Arbitrary<Repeated> = fc.oneof(
   fc.tuple(
     fc.tuple(
-      fc.constantFrom('[', '{a: ', '- ', '[[', '!!seq [', '&a [', '"', '*a ', '&a '),
+      fc.constantFrom('[', '{a: ', '- ', '[[', '!!seq [', '&a [', '"', '*a ', '&a ', 'a: ', '? ', '{? '),
       fc.integer({ min: 1, max: MOST_NESTED }),
     ),
     fc.tuple(fc.constantFrom('\n', ']', '}', 'x'), fc.nat({ max: MOST_NESTED })),

@@ -79,7 +79,7 @@ function endOfProgram(args: readonly string[], options: readonly string[] = []):
 /** Each line a level deeper than the one before. */
 const STAIRS = Array.from({ length: 1000 }, (_, n) => `${' '.repeat(n)}-\n`).join('');
 
-test.fails.each([
+test.each([
   ['in stairs', STAIRS.repeat(2)],
   ['by colons', `${'- '.repeat(49)}${`${'a: '.repeat(2000)}\n`.repeat(2)}`],
   ['within its names', rekeyText({ write: `write: ${'{? '.repeat(26)}${'}'.repeat(26)}` })],
@@ -90,15 +90,12 @@ test.fails.each([
   expect(endOfProgram(args, ['--max-old-space-size=100'])).toEqual([2, null]);
 });
 
-test.fails(
-  'a manifest with tens of thousands of cells in a line is read as soon as any other of its length',
-  async () => {
-    writeFileSync(folder.file('rack.csv'), `device_id\n${'"",'.repeat(21_800)}\n`);
-    const begun = performance.now();
-    await endOfAsync(() => readManifest(folder.file('rack.csv')));
-    expect(performance.now() - begun).toBeLessThan(1000);
-  },
-);
+test('a manifest with tens of thousands of cells in a line is read as soon as any other of its length', async () => {
+  writeFileSync(folder.file('rack.csv'), `device_id\n${'"",'.repeat(21_800)}\n`);
+  const begun = performance.now();
+  await endOfAsync(() => readManifest(folder.file('rack.csv')));
+  expect(performance.now() - begun).toBeLessThan(1000);
+});
 
 describe('a configuration', () => {
   const load = (text: string, flags = {}) => {
