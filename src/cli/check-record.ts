@@ -25,22 +25,37 @@ export async function checkAll(
     if (problem !== null) problems.push(problem);
     opened += 1;
   };
-  for (let after = 0; ;) {
-    const keys = await store.call('sealedKeys', { afterKeyId: after, limit: AT_ONCE });
-    for (const key of keys) told(await keyProblem(key, vault));
+  const keys = inPages(
+    afterKeyId => store.call('sealedKeys', { afterKeyId, limit: AT_ONCE }),
+    ({ keyId }) => keyId,
+  );
+  for await (const page of keys) {
+    for (const key of page) told(await keyProblem(key, vault));
     onProgress(opened);
-    const last = keys.at(-1);
-    if (!last) break;
-    after = last.keyId;
   }
   if (vault === null) return problems;
-  for (let after = 0; ;) {
-    const backups = await store.call('sealedBackups', { afterBackupId: after, limit: AT_ONCE });
-    for (const backup of backups) told(await backupProblem(backup, vault));
+  const backups = inPages(
+    afterBackupId => store.call('sealedBackups', { afterBackupId, limit: AT_ONCE }),
+    ({ backupId }) => backupId,
+  );
+  for await (const page of backups) {
+    for (const backup of page) told(await backupProblem(backup, vault));
     onProgress(opened);
-    const last = backups.at(-1);
-    if (!last) return problems;
-    after = last.backupId;
+  }
+  return problems;
+}
+
+/** @param ask for the items that come after a number */
+async function* inPages<T>(
+  ask: (after: number) => Promise<readonly T[]>,
+  numberOf: (item: T) => number,
+): AsyncGenerator<readonly T[], void> {
+  for (let after = 0; ;) {
+    const page = await ask(after);
+    const last = page.at(-1);
+    if (last === undefined) return;
+    yield page;
+    after = numberOf(last);
   }
 }
 

@@ -39,12 +39,17 @@ export function openRecordForWork(config: Config, env: NodeJS.ProcessEnv, onReal
   return Store.open({ path: config.values.db, create: true, locks });
 }
 
+/** Where the station's identity lies. */
+export function identityPath({ values }: Config): string {
+  return values.vault.identityFile ?? identityFileOf(values.db);
+}
+
 /**
  * The station's vault; its identity is made on first use, and never again once something is sealed to it.
  * @throws Fault VAULT_IDENTITY
  */
 export async function openVault(config: Config, store: Store): Promise<Vault> {
-  const path = config.values.vault.identityFile ?? identityFileOf(config.values.db);
+  const path = identityPath(config);
   const { recipient } = await store.call('stationId', undefined);
   let identity = await readIdentity(path);
   if (!identity) {
@@ -62,7 +67,7 @@ export async function openVault(config: Config, store: Store): Promise<Vault> {
  * @throws Fault VAULT_IDENTITY where it is another station's, or holds none
  */
 export async function readVault(config: Config, store: Store): Promise<Vault | null> {
-  const identity = await readIdentity(config.values.vault.identityFile ?? identityFileOf(config.values.db));
+  const identity = await readIdentity(identityPath(config));
   if (!identity) return null;
   const { recipient } = await store.call('stationId', undefined);
   if (recipient !== null && recipient !== identity.recipient) {

@@ -9,8 +9,9 @@ import { PARTICLE_VENDOR_ID, recognize } from '../photon/identity.ts';
 import { databaseExists } from '../store/database.ts';
 import { Store } from '../store/store.ts';
 import { hasUsb, localBus } from '../usb/webusb.ts';
-import { identityFileOf, readIdentity } from '../vault/identity-file.ts';
+import { readIdentity } from '../vault/identity-file.ts';
 import type { CommandContext } from './command.ts';
+import { identityPath } from './compose.ts';
 
 /** One finding. `note`: worth knowing; `bad`: has to be mended before the station can work. */
 export interface Check {
@@ -94,7 +95,7 @@ async function databaseCheck(config: Config): Promise<Check> {
 }
 
 async function identityCheck(config: Config): Promise<Check> {
-  const path = config.values.vault.identityFile ?? identityFileOf(config.values.db);
+  const path = identityPath(config);
   const name = 'vault identity';
   const stat = statSync(path, { throwIfNoEntry: false });
   if (!stat) {

@@ -47,22 +47,8 @@ export async function planRun(plan: PlanInput): Promise<number> {
   const planned = rows.map((row): Planned => {
     const standing = before.get(row.deviceId);
     const device = devices.find(({ deviceId }) => deviceId === row.deviceId);
-    if (standing?.settled) {
-      return {
-        deviceId: row.deviceId,
-        path: device?.path ?? null,
-        action: 'skip',
-        why: `settled earlier: ${standing.outcome ?? ''}`,
-      };
-    }
-    if (standing?.failures?.quarantined) {
-      return {
-        deviceId: row.deviceId,
-        path: device?.path ?? null,
-        action: 'skip',
-        why: whyQuarantined(standing.failures),
-      };
-    }
+    const why = whySkipped(standing);
+    if (why !== null) return { deviceId: row.deviceId, path: device?.path ?? null, action: 'skip', why };
     if (device) return { ...device, deviceId: row.deviceId };
     return { deviceId: row.deviceId, path: null, action: 'wait', why: 'not on the bus yet' };
   });
@@ -79,6 +65,11 @@ export async function planRun(plan: PlanInput): Promise<number> {
   return 0;
 }
 
+function whySkipped(standing: RowPlan | undefined): string | null {
+  if (standing?.settled) return `settled earlier: ${standing.outcome ?? ''}`;
+  return standing?.failures?.quarantined ? whyQuarantined(standing.failures) : null;
+}
+
 async function planDevice(
   port: UsbPort,
   index: ReturnType<typeof indexRows>,
@@ -93,11 +84,8 @@ async function planDevice(
       case 'row': {
         const { deviceId } = match.row;
         const standing = before.get(deviceId);
-        if (standing?.settled)
-          return { deviceId, path, action: 'skip', why: `settled earlier: ${standing.outcome ?? ''}` };
-        if (standing?.failures?.quarantined) {
-          return { deviceId, path, action: 'skip', why: whyQuarantined(standing.failures) };
-        }
+        const why = whySkipped(standing);
+        if (why !== null) return { deviceId, path, action: 'skip', why };
         const elsewhere = standing?.elsewhere ? `; settled under ${standing.elsewhere}, and worked on again` : '';
         return { deviceId, path, action: 'work', why: `identified by its ${match.identity}${elsewhere}` };
       }

@@ -36,15 +36,11 @@ const BY_CODE: Readonly<Record<string, string>> = {
 
 /** Why no answer came, from what fetch threw: its own text is always "fetch failed", the cause has a code. */
 export function networkReason(thrown: unknown, secrets: readonly string[]): string {
-  let message = '';
-  for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth += 1) {
-    message = error.message;
-    const code = 'code' in error && typeof error.code === 'string' ? error.code : null;
-    if (code === null) continue;
-    const words = Object.hasOwn(BY_CODE, code) ? BY_CODE[code] : undefined;
-    return safeReason(words === undefined ? code : `${words} (${code})`, secrets);
-  }
-  return safeReason(message, secrets) || 'no answer';
+  const causes = causesOf(thrown);
+  const [code] = codesOf(causes);
+  if (code === undefined) return safeReason(causes.at(-1)?.message ?? '', secrets) || 'no answer';
+  const words = Object.hasOwn(BY_CODE, code) ? BY_CODE[code] : undefined;
+  return safeReason(words === undefined ? code : `${words} (${code})`, secrets);
 }
 
 /** Failures before a byte of the request had left: no connection, no name, no certificate to trust. */
@@ -53,13 +49,16 @@ const BEFORE_SENDING =
 
 /** Whether what fetch threw says that the request never left, so that it can't be carried out. */
 export function neverLeft(thrown: unknown): boolean {
-  return codesOf(thrown).some(code => BEFORE_SENDING.test(code));
+  return codesOf(causesOf(thrown)).some(code => BEFORE_SENDING.test(code));
 }
 
-function codesOf(thrown: unknown): string[] {
-  const codes: string[] = [];
-  for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth += 1) {
-    if ('code' in error && typeof error.code === 'string') codes.push(error.code);
-  }
-  return codes;
+/** The error and what caused it, from the outside in, as far as the fifth. */
+function causesOf(thrown: unknown): Error[] {
+  const causes: Error[] = [];
+  for (let error = thrown; error instanceof Error && causes.length < 5; error = error.cause) causes.push(error);
+  return causes;
+}
+
+function codesOf(causes: readonly Error[]): string[] {
+  return causes.flatMap(error => ('code' in error && typeof error.code === 'string' ? [error.code] : []));
 }

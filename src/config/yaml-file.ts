@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { Lexer, LineCounter, isAlias, isMap, isScalar, isSeq, parseDocument, type Document, type Node } from 'yaml';
 import { Fault } from '../core/errors.ts';
-import { isNestedTooDeep } from '../core/nesting.ts';
+import { isNestedTooDeep, PLAIN_YAML } from '../core/plain-yaml.ts';
 import { printable } from '../core/printable.ts';
 import type { ConfigProblem } from './problems.ts';
 import { systemCode } from '../core/system-code.ts';
@@ -62,18 +62,8 @@ export function readText(path: string, display: string): string | null {
 
 export function parseYaml(text: string): YamlFile {
   const lines = new LineCounter();
-  // Not prettyErrors: those quote the line, and somebody may have put a token there.
   const isDeep = isNestedTooDeep(new Lexer().lex(text));
-  // The core schema: no sets, ordered maps, merge keys or times, of which nothing here would be read.
-  const options = {
-    prettyErrors: false,
-    lineCounter: lines,
-    logLevel: 'error',
-    schema: 'core',
-    merge: false,
-    resolveKnownTags: false,
-  } as const;
-  const document = parseDocument(isDeep ? '' : text, options);
+  const document = parseDocument(isDeep ? '' : text, { ...PLAIN_YAML, lineCounter: lines, logLevel: 'error' });
   const at = (offset: number): Position => {
     const { line, col } = lines.linePos(offset);
     return { line: Math.max(1, line), column: Math.max(1, col) };

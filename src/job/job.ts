@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { isMap, isScalar, isSeq, Lexer, LineCounter, parseDocument } from 'yaml';
 import type { Node, YAMLMap } from 'yaml';
 import { Fault } from '../core/errors.ts';
-import { isNestedTooDeep } from '../core/nesting.ts';
+import { isNestedTooDeep, PLAIN_YAML } from '../core/plain-yaml.ts';
 import { printable } from '../core/printable.ts';
 import { changesServer, serverChangeOf } from './server-change.ts';
 import type { ServerChange, ServerOptions, ServerSettings } from './server-change.ts';
@@ -52,14 +52,7 @@ export function loadJob(nameOrPath: string, jobsDir: string, server: ServerSetti
 export function parseJob(text: string, file: string, server: ServerSettings): Job {
   const lines = new LineCounter();
   if (isNestedTooDeep(new Lexer().lex(text))) throw new Fault('JOB_INVALID', `${file}: it is nested too deep`);
-  // The core schema: no sets, ordered maps or merge keys, of which nothing here would be read.
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    schema: 'core',
-    merge: false,
-    resolveKnownTags: false,
-  });
+  const document = parseDocument(text, { ...PLAIN_YAML, lineCounter: lines });
   const problems: string[] = [];
   const say = (node: Node | null | undefined, message: string): void => {
     const { line, col } = lines.linePos(node?.range?.[0] ?? 0);

@@ -17,6 +17,13 @@ export interface Grip {
 /** The device at a path by a look at the bus that began after `sinceMs` (monotonic); null: not there, or not looked yet. */
 export type FindAgain = (sinceMs: number) => UsbPort | null;
 
+/** What it takes to look for a device. */
+export interface Look {
+  readonly clock: Clock;
+  readonly findAgain: FindAgain;
+  readonly drain: AbortSignal;
+}
+
 /**
  * Does what a rung says.
  * @returns what to go on with; null where the device could not be got back
@@ -25,9 +32,8 @@ export type FindAgain = (sinceMs: number) => UsbPort | null;
 export async function climb(
   rung: Exclude<Rung, 'ask-replug'>,
   { port, device }: Grip,
-  { clock, findAgain, drain }: { clock: Clock; findAgain: FindAgain; drain: AbortSignal },
+  look: Look,
 ): Promise<Grip | null> {
-  const look = { clock, findAgain, drain };
   switch (rung) {
     case 'again':
       return { port, device };
@@ -54,15 +60,7 @@ async function resetPort(port: UsbPort): Promise<void> {
   }
 }
 
-async function foundAgain({
-  clock,
-  findAgain,
-  drain,
-}: {
-  clock: Clock;
-  findAgain: FindAgain;
-  drain: AbortSignal;
-}): Promise<Grip | null> {
+async function foundAgain({ clock, findAgain, drain }: Look): Promise<Grip | null> {
   const sinceMs = clock.monotonicMs();
   const until = sinceMs + RE_ENUMERATION_MS;
   for (;;) {

@@ -35,7 +35,7 @@ export function openDatabase({ path, create, migrationsDir }: OpenDatabase): Db 
     raw.pragma('foreign_keys = ON');
     raw.pragma('trusted_schema = OFF');
     migrate(raw, migrations);
-    return new Db(raw, guardsOf(migrations));
+    return new Db(raw, () => guardsOf(migrations));
   } catch (error) {
     raw?.close();
     throw asFault(error, path);

@@ -11,10 +11,10 @@ export class Db {
   readonly raw: Database.Database;
   readonly #statements = new Map<string, Database.Statement>();
 
-  /** The triggers and indexes of the schema, as the migrations make them. */
-  readonly guards: readonly Guard[];
+  /** The triggers and indexes of the schema, as the migrations make them; made anew for whoever asks. */
+  readonly guards: () => readonly Guard[];
 
-  constructor(raw: Database.Database, guards: readonly Guard[]) {
+  constructor(raw: Database.Database, guards: () => readonly Guard[]) {
     this.raw = raw;
     this.guards = guards;
   }

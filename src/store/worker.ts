@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { armFailPoint, failPoint, isFailPoint } from '../core/fail-points.ts';
+import { armFailPoint, failPoint } from '../core/fail-points.ts';
 import { asFault, openDatabase } from './database.ts';
 import type { Db } from './db.ts';
 import { toPlain } from './messages.ts';
@@ -60,7 +60,7 @@ function commit(open: Db, requests: readonly Request[]): void {
       open.raw.exec('SAVEPOINT one');
       try {
         replies.push({ type: 'done', id: request.id, output: perform(open, request) });
-        passBy(request, 'performed');
+        failPoint(`record:${request.name}:performed`);
       } catch (error) {
         if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
         open.raw.exec('ROLLBACK TO one');
@@ -69,7 +69,7 @@ function commit(open: Db, requests: readonly Request[]): void {
       open.raw.exec('RELEASE one');
     }
     open.raw.exec('COMMIT');
-    for (const request of requests) passBy(request, 'committed');
+    for (const { name } of requests) failPoint(`record:${name}:committed`);
   } catch (error) {
     if (open.raw.inTransaction) open.raw.exec('ROLLBACK');
     const fault = toPlain(asFault(error, settings.path));
@@ -77,11 +77,6 @@ function commit(open: Db, requests: readonly Request[]): void {
     return;
   }
   for (const reply of replies) post(reply);
-}
-
-function passBy({ name }: Request, when: 'performed' | 'committed'): void {
-  const point = `record:${name}:${when}`;
-  if (isFailPoint(point)) failPoint(point);
 }
 
 function alone(open: Db, request: Request): void {

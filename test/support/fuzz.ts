@@ -2,9 +2,7 @@ import fc from 'fast-check';
 import { expect, vi } from 'vitest';
 import { Fault, type FaultCode } from '#src/core/errors.ts';
 import { FAULTS } from '#src/core/fault-codes.ts';
-import { parseUsbPath } from '#src/core/usb-path.ts';
 import { setupPacket } from '#src/usb/setup-packet.ts';
-import type { ListedDevice } from '#src/usb/usbip-operations.ts';
 
 /*
  * Bounded fuzzing: the same inputs each time, and no more than some seconds a property. FUZZ_SEED chooses other inputs
@@ -318,25 +316,6 @@ function laughs([levels, width]: [number, number]): Repeated {
   ]);
   return [['[ha', 1], ...lists.flat(), [']', 1]];
 }
-
-/** A Photon as a rack lists it. */
-export const LISTED: ListedDevice = {
-  path: '/sys/devices/somewhere',
-  busId: parseUsbPath('1-2.3')!,
-  busNumber: 1,
-  deviceNumber: 9,
-  speed: 2,
-  vendorId: 0x2b04,
-  productId: 0xd006,
-  release: 0x0250,
-  deviceClass: 0,
-  subclass: 0,
-  protocol: 0,
-  configuration: 0,
-  configurations: 1,
-  interfaceCount: 1,
-  interfaces: [{ interfaceClass: 0xfe, subclass: 1, protocol: 2 }],
-};
 
 /** GET_DESCRIPTOR of the device. */
 export const GET_DESCRIPTOR = setupPacket(

@@ -14,7 +14,8 @@ import {
 } from '#src/usb/usbip-codec.ts';
 import { encodeImportReply, encodeListReply, takeOperation } from '#src/usb/usbip-operations.ts';
 import { WireBuffer } from '#src/usb/wire-buffer.ts';
-import { cuts, endOfAsync, expectCode, fuzz, inPieces, LISTED, mutated } from '../support/fuzz.ts';
+import { cuts, endOfAsync, expectCode, fuzz, inPieces, mutated } from '../support/fuzz.ts';
+import { LISTED } from '../support/listed-device.ts';
 import { dfu, until } from './sim-bench.ts';
 
 /** What the server says: for each of its answers the bytes in place of the good ones, or null for those. */

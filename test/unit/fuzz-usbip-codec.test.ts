@@ -22,7 +22,8 @@ import {
   takeOperation,
 } from '#src/usb/usbip-operations.ts';
 import { WireBuffer } from '#src/usb/wire-buffer.ts';
-import { cuts, fuzz, GET_DESCRIPTOR, inPieces, LISTED, mutated } from '../support/fuzz.ts';
+import { cuts, fuzz, GET_DESCRIPTOR, inPieces, mutated } from '../support/fuzz.ts';
+import { LISTED } from '../support/listed-device.ts';
 
 /** Bytes that URBs take, by sequence number. */
 const ROOMS = new Map([

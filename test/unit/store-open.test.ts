@@ -28,6 +28,14 @@ async function refusal(path: string, create = true): Promise<string> {
 
 const migrationFiles = (): string[] => readdirSync(MIGRATIONS).sort();
 
+/** A folder with the migrations that there are, and one after them. */
+function withOneMore(into: string, sql: string): void {
+  const files = migrationFiles();
+  mkdirSync(into);
+  for (const name of files) copyFileSync(join(MIGRATIONS, name), join(into, name));
+  writeFileSync(join(into, `${String(files.length + 1).padStart(4, '0')}_more.sql`), sql);
+}
+
 describe('a database', () => {
   test('is made from nothing, with the whole schema, and opened again as it is', async () => {
     const path = folder.file('a.db');
@@ -103,14 +111,8 @@ describe('a database', () => {
     await device.accepted('k');
     await record.store.call('backupTo', path);
     const grown = folder.file('migrations');
-    mkdirSync(grown);
     const files = migrationFiles();
-    for (const name of files) copyFileSync(join(MIGRATIONS, name), join(grown, name));
-    const next = String(files.length + 1).padStart(4, '0');
-    writeFileSync(
-      join(grown, `${next}_more.sql`),
-      'CREATE TABLE more (x INTEGER) STRICT; INSERT INTO more VALUES (1);',
-    );
+    withOneMore(grown, 'CREATE TABLE more (x INTEGER) STRICT; INSERT INTO more VALUES (1);');
     for (let again = 0; again < 2; again += 1) {
       const db = openDatabase({ path, create: false, migrationsDir: grown });
       expect(db.all('SELECT x FROM more')).toEqual([{ x: 1 }]);
@@ -150,12 +152,7 @@ describe('a database', () => {
     const path = folder.file('a.db');
     await (await open(path)).close();
     const broken = folder.file('migrations');
-    mkdirSync(broken);
-    copyFileSync(join(MIGRATIONS, '0001_first.sql'), join(broken, '0001_first.sql'));
-    writeFileSync(
-      join(broken, '0002_more.sql'),
-      'CREATE TABLE more (x INTEGER) STRICT; INSERT INTO nowhere VALUES (1);',
-    );
+    withOneMore(broken, 'CREATE TABLE more (x INTEGER) STRICT; INSERT INTO nowhere VALUES (1);');
     expect(() => openDatabase({ path, create: false, migrationsDir: broken })).toThrow(/no such table: nowhere/);
     await using store = await open(path);
     expect(await store.call('checkRecord', undefined)).toEqual([]);

@@ -13,9 +13,9 @@ import {
   type SubmitCommand,
   type UnlinkCommand,
 } from '#src/usb/usbip-codec.ts';
-import { encodeImportReply, encodeListReply, takeOperation, type ListedDevice } from '#src/usb/usbip-operations.ts';
+import { encodeImportReply, encodeListReply, takeOperation } from '#src/usb/usbip-operations.ts';
 import { WireBuffer } from '#src/usb/wire-buffer.ts';
-import { parseUsbPath } from '#src/core/usb-path.ts';
+import { LISTED } from '../support/listed-device.ts';
 import { dfu, ManualClock, until } from './sim-bench.ts';
 
 const closers: (() => Promise<void>)[] = [];
@@ -51,23 +51,6 @@ function busAt(port: number, clock?: ManualClock): UsbBus {
   return bus;
 }
 
-const DEVICE: ListedDevice = {
-  path: '/sys/devices/somewhere',
-  busId: parseUsbPath('1-2.3')!,
-  busNumber: 1,
-  deviceNumber: 9,
-  speed: 2,
-  vendorId: 0x2b04,
-  productId: 0xd006,
-  release: 0x0250,
-  deviceClass: 0,
-  subclass: 0,
-  protocol: 0,
-  configuration: 0,
-  configurations: 1,
-  interfaceCount: 1,
-  interfaces: [{ interfaceClass: 0xfe, subclass: 1, protocol: 2 }],
-};
 const DESCRIPTOR = Buffer.from('1201000200000040042b06d0500201020301', 'hex');
 
 type Command = SubmitCommand | UnlinkCommand;
@@ -87,12 +70,12 @@ function usbipd(
         const operation = arrived.take(takeOperation);
         if (!operation) return;
         if (operation.kind === 'list') {
-          socket.end(encodeListReply([DEVICE]));
+          socket.end(encodeListReply([LISTED]));
           return;
         }
         const status = imports.shift() ?? 0;
         imported = status === 0;
-        const reply = encodeImportReply(status, imported ? DEVICE : null);
+        const reply = encodeImportReply(status, imported ? LISTED : null);
         if (imported) socket.write(reply);
         else socket.end(reply);
         return;

@@ -213,7 +213,7 @@ describe('a run over a real kernel', () => {
   test('nobody holds a device afterwards: another program opens each, and dfu-util reads it', async () => {
     await expectFree(await pathOn('hangs'));
     // Those that passed have left DFU mode, and are brought back into it by hand.
-    await plug('hangsUntilReset', 'isWell');
+    await plugAfterLeaving('hangsUntilReset', 'isWell');
     await expectAgreement(['hangsUntilReset', 'isWell']);
   });
 

@@ -108,7 +108,8 @@ function missingGuards(db: Db): string[] {
       .all<{ name: string; sql: string }>(`SELECT name, sql FROM sqlite_schema WHERE type IN ('trigger', 'index')`)
       .map(({ name, sql }) => [name, sql]),
   );
-  return db.guards
+  return db
+    .guards()
     .filter(({ name, sql }) => guards.get(name) !== sql)
     .map(({ name }) => `the schema's guard ${name} is not as it should be`);
 }

@@ -8,8 +8,15 @@ export function leaseOwner(role: 'run' | 'replay'): string {
   return `${role}:${process.pid}@${processSpace()}`;
 }
 
+let space: string | null = null;
+
 /** This boot of this machine, and the PID namespace, which differs in a container; 8 hex digits. */
 function processSpace(): string {
+  space ??= readProcessSpace();
+  return space;
+}
+
+function readProcessSpace(): string {
   const parts = [
     () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8'),
     () => readlinkSync('/proc/self/ns/pid'),
@@ -29,8 +36,8 @@ function processSpace(): string {
  * clock alone would not do: it can jump back, and a lease would outlive its holder by as much.
  */
 export function isOwnerAlive(owner: string): boolean {
-  const [, pid = '', space] = /^(?:run|replay):([1-9]\d{0,9})@([0-9a-f]{8})$/.exec(owner) ?? [];
-  if (space !== processSpace()) return true;
+  const [, pid = '', theirs] = /^(?:run|replay):([1-9]\d{0,9})@([0-9a-f]{8})$/.exec(owner) ?? [];
+  if (theirs !== processSpace()) return true;
   try {
     process.kill(Number(pid), 0);
     return true;

@@ -1,3 +1,9 @@
+/**
+ * How the configuration and jobs are parsed. The core schema: no sets, ordered maps, merge keys or times, of which nothing
+ * here would be read. Not prettyErrors: those quote the line, and somebody may have put a token there.
+ */
+export const PLAIN_YAML = { prettyErrors: false, schema: 'core', merge: false, resolveKnownTags: false } as const;
+
 const MOST_IN_FLOW = 20;
 const MOST_IN_LINE = 20;
 const MOST_INDENT = 100;
