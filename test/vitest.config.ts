@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -5,9 +6,9 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     include: ['test/{unit,contract,fleet,cli}/**/*.test.ts'],
     pool: 'forks',
-    maxWorkers: '100%', // many tests wait for processes; one worker for two cores would leave one idle
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    maxWorkers: availableParallelism() + 1, // many tests wait for processes and for time-outs, and would leave a processor idle
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     server: { deps: { external: [/\/dist\//] } },
     reporters: ['default', './test/support/closing-line.ts'],
   },

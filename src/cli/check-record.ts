@@ -1,5 +1,5 @@
 import { sha256Hex, wipe } from '../core/bytes.ts';
-import { toFault } from '../core/errors.ts';
+import { Fault, toFault } from '../core/errors.ts';
 import { fingerprintOfPem, publicKeyOf } from '../keys/public-key.ts';
 import { parsePrivateDer } from '../keys/rsa-numbers.ts';
 import type { SealedBackup, SealedKey } from '../store/ops/check.ts';
@@ -9,8 +9,8 @@ import type { Vault } from '../vault/vault.ts';
 const AT_ONCE = 64;
 
 /**
- * Every promise of the record, read anew: by its tables, and, with the vault, by opening whatever is sealed: each private
- * key has the public half on record, each backup the bytes that were hashed.
+ * Every promise of the record, read anew: by its tables, which have a hash of whatever is sealed, and, with the vault, by
+ * opening it: each private key has the public half on record, each backup the bytes that were hashed.
  * @param onProgress told how many sealed items have been opened so far
  * @returns every problem in words; none where the record is whole
  */
@@ -46,11 +46,12 @@ export async function checkAll(
 }
 
 /** @param ask for the items that come after a number */
-async function* inPages<T>(
+export async function* inPages<T>(
   ask: (after: number) => Promise<readonly T[]>,
   numberOf: (item: T) => number,
+  first = 0,
 ): AsyncGenerator<readonly T[], void> {
-  for (let after = 0; ;) {
+  for (let after = first; ;) {
     const page = await ask(after);
     const last = page.at(-1);
     if (last === undefined) return;
@@ -60,30 +61,51 @@ async function* inPages<T>(
 }
 
 async function keyProblem(key: SealedKey, vault: Pick<Vault, 'open'> | null): Promise<string | null> {
-  const { deviceId, generation, fingerprint, publicPem, sealedPrivate } = key;
+  const { deviceId, generation, fingerprint, publicPem } = key;
   const name = `key ${generation} of ${deviceId}`;
   if (fingerprintOfPem(publicPem) !== fingerprint) return `${name}: its public key is not the one of its fingerprint`;
-  if (vault === null || sealedPrivate === null) return null;
+  if (vault === null) return null;
   try {
-    const privateDer = await vault.open(sealedPrivate, { purpose: 'private-key', deviceId, generation, fingerprint });
-    const numbers = parsePrivateDer(privateDer)?.numbers;
-    wipe(privateDer);
-    const same = numbers !== undefined && publicKeyOf(numbers.n, numbers.e).fingerprint === fingerprint;
-    return same ? null : `${name}: the sealed private key is not its other half`;
+    wipe((await openKey(key, vault)) ?? undefined);
+    return null;
   } catch (error) {
     return `${name}: ${toFault(error).message}`;
   }
 }
 
 async function backupProblem(backup: SealedBackup, vault: Pick<Vault, 'open'>): Promise<string | null> {
-  const { backupId, deviceId, sha256, bytes, fingerprint, sealed } = backup;
-  const name = `backup ${backupId} of ${deviceId}`;
   try {
-    const plain = await vault.open(sealed, { purpose: 'backup', deviceId, generation: null, fingerprint });
-    const same = plain.length === bytes && sha256Hex(plain) === sha256;
-    wipe(plain);
-    return same ? null : `${name}: its bytes are not those that were hashed`;
+    wipe(await openBackup(backup, vault));
+    return null;
   } catch (error) {
-    return `${name}: ${toFault(error).message}`;
+    return `backup ${backup.backupId} of ${backup.deviceId}: ${toFault(error).message}`;
   }
+}
+
+/**
+ * A sealed private key, checked against its row.
+ * @returns null for a key whose private half lies in a backup; else bytes that the caller wipes
+ * @throws Fault VAULT_SEALED_WRONG, VAULT_CLOSED
+ */
+export async function openKey(key: SealedKey, vault: Pick<Vault, 'open'>): Promise<Buffer | null> {
+  const { deviceId, generation, fingerprint, sealedPrivate } = key;
+  if (sealedPrivate === null) return null;
+  const privateDer = await vault.open(sealedPrivate, { purpose: 'private-key', deviceId, generation, fingerprint });
+  const numbers = parsePrivateDer(privateDer)?.numbers;
+  if (numbers !== undefined && publicKeyOf(numbers.n, numbers.e).fingerprint === fingerprint) return privateDer;
+  wipe(privateDer);
+  throw new Fault('VAULT_SEALED_WRONG', 'the sealed private key is not its other half');
+}
+
+/**
+ * A sealed backup, checked against its row.
+ * @returns bytes that the caller wipes
+ * @throws Fault VAULT_SEALED_WRONG, VAULT_CLOSED
+ */
+export async function openBackup(backup: SealedBackup, vault: Pick<Vault, 'open'>): Promise<Buffer> {
+  const { deviceId, sha256, bytes, fingerprint, sealed } = backup;
+  const plain = await vault.open(sealed, { purpose: 'backup', deviceId, generation: null, fingerprint });
+  if (plain.length === bytes && sha256Hex(plain) === sha256) return plain;
+  wipe(plain);
+  throw new Fault('VAULT_SEALED_WRONG', 'its bytes are not those that were hashed');
 }

@@ -1,4 +1,5 @@
 import type { Argv, CommandModule } from 'yargs';
+import { Fault } from '../core/errors.ts';
 import type { Output } from '../report/terminal.ts';
 
 /** What every command takes. */
@@ -7,6 +8,7 @@ export interface GlobalArgs {
   readonly config?: string | undefined;
   readonly verbose?: boolean | undefined;
   readonly log?: string | undefined;
+  readonly operator?: string | undefined;
 }
 
 /** What a command's work is handed beside its arguments. */
@@ -25,6 +27,9 @@ export interface CommandSpec<Args> {
   readonly run: (args: Args & GlobalArgs, context: CommandContext) => Promise<number>;
 }
 
+/** Options that take one value each time they are given; `_` holds what stands without a name. */
+const MAY_BE_REPEATED = new Set(['_', 'rack', 'fault', 'checkpoint', 'recipient']);
+
 /** A command for yargs; what it ends with is left in `done`. */
 export function command<Args>(
   spec: CommandSpec<Args>,
@@ -40,6 +45,11 @@ export function command<Args>(
       return built;
     },
     handler: async args => {
+      for (const [name, value] of Object.entries(args)) {
+        if (Array.isArray(value) && !MAY_BE_REPEATED.has(name)) {
+          throw new Fault('USAGE', `--${name} is given more than once`, { hint: 'say it once' });
+        }
+      }
       // yargs adds camel-case twins of the options, which nobody here uses.
       done(await spec.run(args as unknown as Args & GlobalArgs, context));
     },

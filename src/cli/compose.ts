@@ -1,3 +1,4 @@
+import { userInfo } from 'node:os';
 import { loadConfig } from '../config/load-config.ts';
 import type { Flags } from '../config/load-config.ts';
 import type { Config } from '../config/config.ts';
@@ -12,31 +13,46 @@ import { stationLockPath } from '../store/station-lock.ts';
 import { Store } from '../store/store.ts';
 import { outboxOf } from '../store/ledger.ts';
 import type { UsbBus } from '../usb/port.ts';
-import { identityFileOf, makeIdentity, readIdentity } from '../vault/identity-file.ts';
-import { vaultOf } from '../vault/vault.ts';
+import { identityFileOf, makeIdentity, readIdentitiesByHand, readIdentity } from '../vault/identity-file.ts';
+import type { StationIdentity } from '../vault/identity-file.ts';
+import type { Binding } from '../vault/policy.ts';
+import { vaultOf, vaultWith } from '../vault/vault.ts';
 import type { Vault } from '../vault/vault.ts';
+import { workingIdentities } from '../vault/working-identities.ts';
+import type { WorkingIdentities } from '../vault/working-identities.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
+import { checkBound, chosen, wishOf } from './vault-choice.ts';
 import { isLoopback } from '../core/hosts.ts';
 
 /* The only place where real parts are built and joined. */
 
 export function configOf(args: GlobalArgs, more: Flags, { env, cwd, out }: CommandContext): Config {
-  const { db, config, verbose, log } = args;
-  const loaded = loadConfig({ flags: { db, config, verbose, log, ...more }, env, cwd });
+  const { db, config, verbose, log, operator } = args;
+  const loaded = loadConfig({ flags: { db, config, verbose, log, operator, ...more }, env, cwd });
   for (const warning of loaded.warnings) out.talk(`warning: ${warning}`);
   return loaded;
 }
 
+/** Who answers for what is done: named by flag, variable or file, else the user of this process. */
+function operatorOf({ values }: Config): string {
+  if (values.operator !== null) return values.operator;
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? 'unknown'}`; // a user without a name, as in containers
+  }
+}
+
 /** The record as it is; a missing one is a fault. */
 export function openRecord(config: Config): Promise<Store> {
-  return Store.open({ path: config.values.db, create: false });
+  return Store.open({ path: config.values.db, create: false, operator: operatorOf(config) });
 }
 
 /** The record for a process that works on devices: made if need be, and locked against another such process. */
 export function openRecordForWork(config: Config, env: NodeJS.ProcessEnv, onRealBus: boolean): Promise<Store> {
   const locks = [`${config.values.db}.lock`];
   if (onRealBus) locks.unshift(stationLockPath(env));
-  return Store.open({ path: config.values.db, create: true, locks });
+  return Store.open({ path: config.values.db, create: true, locks, operator: operatorOf(config) });
 }
 
 /** Where the station's identity lies. */
@@ -44,11 +60,77 @@ export function identityPath({ values }: Config): string {
   return values.vault.identityFile ?? identityFileOf(values.db);
 }
 
+/** The station's vault. By itself it seals to what the database is bound to, and no more. */
+export interface StationVault extends Vault {
+  /** What a run seals is sealed to its working identity as well, where the station can't open it otherwise. */
+  forRun(runId: number): Vault;
+  /** Destroys the working identities that nothing needs any more. @returns what could not be done, in words */
+  tidy(): Promise<readonly string[]>;
+}
+
 /**
- * The station's vault; its identity is made on first use, and never again once something is sealed to it.
- * @throws Fault VAULT_IDENTITY
+ * The station's vault, for a process that works on devices. What the configuration says is bound at first use; the identity
+ * of the policy `local` is made then, and never again once something is sealed to it.
+ * @param identityFile the identity of a recipient, named by hand: what is sealed to it can be opened then
+ * @throws Fault VAULT_POLICY, VAULT_RECIPIENT, VAULT_IDENTITY
  */
-export async function openVault(config: Config, store: Store): Promise<Vault> {
+export async function openVault(
+  config: Config,
+  store: Store,
+  { warn = () => undefined, identityFile }: { warn?: (message: string) => void; identityFile?: string } = {},
+): Promise<StationVault> {
+  const state = await store.call('vaultState', undefined);
+  const { binding, warnings } = chosen(wishOf(config), state.bound);
+  checkBound(binding, state);
+  for (const warning of warnings) warn(warning);
+  const working = workingOf(config, store);
+  const byHand = identityFile === undefined || !state.bound ? null : await identityByHand(identityFile, state.bound);
+  let vault: StationVault;
+  if (binding.policy === 'local') {
+    const identity = byHand ?? (await stationIdentity(config, store));
+    const local = vaultOf(identity);
+    vault = { ...local, forRun: () => local, tidy: () => working.tidy() };
+  } else {
+    await store.call('bindVault', binding);
+    vault = closedVault(binding, working, byHand);
+  }
+  for (const problem of await vault.tidy()) warn(problem);
+  return vault;
+}
+
+/** The working identities of this database. */
+export function workingOf(config: Config, store: Store): WorkingIdentities {
+  return workingIdentities(config.values.db, {
+    note: working => store.call('noteWorkingIdentity', { ...working, at: systemClock.now() }),
+    list: () => store.call('workingIdentities', undefined),
+    noteDestroyed: recipient => store.call('noteWorkingIdentityDestroyed', { recipient, at: systemClock.now() }),
+  });
+}
+
+/** A vault that the station can't open, but for what it has begun itself. */
+export function closedVault(
+  { recipients }: Binding,
+  working: WorkingIdentities,
+  byHand: StationIdentity | null,
+): StationVault {
+  const sealingTo = (more: () => Promise<readonly string[]>): Vault =>
+    vaultWith({
+      recipients: async () => [...recipients, ...(await more())],
+      identities: async () => [...(byHand ? [byHand] : []), ...(await working.there())].map(({ identity }) => identity),
+      opensAll: byHand !== null,
+      closedHint:
+        'the working identity that it was sealed to is gone; `photon-fleet vault rewrap --identity FILE`, with the ' +
+        'identity of a recipient, gives the station what it needs to finish',
+    });
+  return {
+    ...sealingTo(() => Promise.resolve([])),
+    forRun: runId => sealingTo(async () => [(await working.of(runId)).recipient]),
+    tidy: () => working.tidy(),
+  };
+}
+
+/** The station's own identity, made where nothing is sealed to one yet. @throws Fault VAULT_IDENTITY */
+export async function stationIdentity(config: Config, store: Store): Promise<StationIdentity> {
   const path = identityPath(config);
   const { recipient } = await store.call('stationId', undefined);
   let identity = await readIdentity(path);
@@ -59,18 +141,34 @@ export async function openVault(config: Config, store: Store): Promise<Vault> {
     identity = await makeIdentity(path);
   }
   await store.call('bindRecipient', identity.recipient);
-  return vaultOf(identity);
+  return identity;
+}
+
+/** An identity that was named by hand, if this database is sealed to it. @throws Fault VAULT_IDENTITY */
+export async function identityByHand(path: string, bound: Binding): Promise<StationIdentity> {
+  const identities = await readIdentitiesByHand(path);
+  const [first] = identities;
+  const fitting = identities.find(({ recipient }) => bound.recipients.includes(recipient));
+  if (fitting) return fitting;
+  const sealedTo = bound.recipients.length > 0 ? `sealed to ${bound.recipients.join(', ')}` : 'kept for nobody';
+  throw new Fault('VAULT_IDENTITY', `the identity in ${path} opens nothing here`, {
+    facts: { path, found: first.recipient },
+    hint: `it is that of ${first.recipient}; what lies here is ${sealedTo}`,
+  });
 }
 
 /**
- * The station's vault as it is, for commands that only read; null where there is no identity file.
- * @throws Fault VAULT_IDENTITY where it is another station's, or holds none
+ * The vault as it is, for commands that only read; null where the station can't open what is sealed.
+ * @throws Fault VAULT_IDENTITY where the identity file is another station's, or holds none
  */
-export async function readVault(config: Config, store: Store): Promise<Vault | null> {
+export async function readVault(config: Config, store: Store, identityFile?: string): Promise<Vault | null> {
+  const { bound, rewrap } = await store.call('vaultState', undefined);
+  if (rewrap) return null; // part of it is sealed to others by now
+  if (identityFile !== undefined && bound) return vaultOf(await identityByHand(identityFile, bound));
+  if (bound && bound.policy !== 'local') return null;
   const identity = await readIdentity(identityPath(config));
   if (!identity) return null;
-  const { recipient } = await store.call('stationId', undefined);
-  if (recipient !== null && recipient !== identity.recipient) {
+  if (bound && !bound.recipients.includes(identity.recipient)) {
     throw new Fault('VAULT_IDENTITY', 'the identity file is not the one that this database was sealed to');
   }
   return vaultOf(identity);

@@ -6,12 +6,15 @@ import { probeCloud } from '../cloud/probe.ts';
 import { systemClock, timestamp } from '../core/clock.ts';
 import { toFault } from '../core/errors.ts';
 import { PARTICLE_VENDOR_ID, recognize } from '../photon/identity.ts';
-import { databaseExists } from '../store/database.ts';
+import { databaseExists } from '../store/database-file.ts';
 import { Store } from '../store/store.ts';
 import { hasUsb, localBus } from '../usb/webusb.ts';
 import { readIdentity } from '../vault/identity-file.ts';
+import type { Binding } from '../vault/policy.ts';
 import type { CommandContext } from './command.ts';
 import { identityPath } from './compose.ts';
+import { coreDumpCheck } from './examine-core-dumps.ts';
+import { checkBound, checkWish, chosen, wishOf } from './vault-choice.ts';
 
 /** One finding. `note`: worth knowing; `bad`: has to be mended before the station can work. */
 export interface Check {
@@ -38,7 +41,8 @@ export async function examine(config: Config, context: CommandContext): Promise<
     nodeCheck(),
     clockCheck(),
     await databaseCheck(config),
-    await identityCheck(config),
+    await vaultCheck(config),
+    coreDumpCheck(),
     await usbCheck(),
     await cloudCheck(config, context),
   ];
@@ -94,12 +98,37 @@ async function databaseCheck(config: Config): Promise<Check> {
   }
 }
 
-async function identityCheck(config: Config): Promise<Check> {
+async function vaultCheck(config: Config): Promise<Check> {
+  const name = 'vault';
+  try {
+    checkWish(config);
+    const state = await vaultStateOf(config);
+    const { binding, warnings } = chosen(wishOf(config), state.bound);
+    checkBound(binding, state);
+    if (binding.policy === 'local') return await identityCheck(config, state.bound);
+    const path = identityPath(config);
+    if (existsSync(path)) {
+      const found = `\`${binding.policy}\`, and the identity of another policy lies in ${path}`;
+      return { name, state: 'bad', found, cure: 'remove it, and its copies: it opens older copies of the database' };
+    }
+    const count = binding.recipients.length;
+    const found =
+      binding.policy === 'none'
+        ? '`none`: private keys are not kept'
+        : `\`escrow\` to ${count} ${count === 1 ? 'recipient' : 'recipients'}: this station seals and can’t open`;
+    return { name, state: warnings.length > 0 ? 'note' : 'ok', found, cure: warnings[0] ?? null };
+  } catch (error) {
+    const fault = toFault(error);
+    return { name, state: 'bad', found: fault.message, cure: fault.hint };
+  }
+}
+
+async function identityCheck(config: Config, bound: Binding | null): Promise<Check> {
   const path = identityPath(config);
-  const name = 'vault identity';
+  const name = 'vault';
   const stat = statSync(path, { throwIfNoEntry: false });
   if (!stat) {
-    return databaseExists(config.values.db)
+    return bound
       ? {
           name,
           state: 'bad',
@@ -111,33 +140,29 @@ async function identityCheck(config: Config): Promise<Check> {
   if (stat.mode & 0o077) {
     return { name, state: 'bad', found: `${path} can be read by others`, cure: `chmod 600 ${path}` };
   }
-  try {
-    const identity = await readIdentity(path);
-    const sealedTo = await recipientOf(config);
-    if (sealedTo !== null && identity?.recipient !== sealedTo) {
-      const found = `${path} is not the identity that the database was sealed to`;
-      return { name, state: 'bad', found, cure: `put back the identity of ${sealedTo}` };
-    }
-  } catch (error) {
-    const fault = toFault(error);
-    return { name, state: 'bad', found: fault.message, cure: fault.hint };
+  const identity = await readIdentity(path);
+  const sealedTo = bound?.recipients[0];
+  if (sealedTo !== undefined && identity?.recipient !== sealedTo) {
+    const found = `${path} is not the identity that the database was sealed to`;
+    return { name, state: 'bad', found, cure: `put back the identity of ${sealedTo}` };
   }
   return {
     name,
     state: 'ok',
-    found: path,
+    found: `\`local\`, with the identity ${path}`,
     cure: 'keep a copy of this file in a safe place: it opens every backup and key',
   };
 }
 
-/** Of what is sealed in the database; null where nothing is, or it can't be read, which its own check says. */
-async function recipientOf(config: Config): Promise<string | null> {
-  if (!databaseExists(config.values.db)) return null;
+/** Of the database; nothing where there is none, or it can't be read, which its own check says. */
+async function vaultStateOf(config: Config): Promise<{ bound: Binding | null; rewrap: Binding | null }> {
+  const nothing = { bound: null, rewrap: null };
+  if (!databaseExists(config.values.db)) return nothing;
   try {
     await using store = await Store.open({ path: config.values.db, create: false });
-    return (await store.call('stationId', undefined)).recipient;
+    return await store.call('vaultState', undefined);
   } catch {
-    return null;
+    return nothing;
   }
 }
 

@@ -32,6 +32,9 @@ export function exitCodeOfFault(code: FaultCode): number {
     case 'CLOUD_UNAUTHORIZED':
       return EXIT.UNAUTHORIZED;
     case 'RECORD_INVALID':
+    case 'RECORD_JOURNAL':
+    case 'RECORD_BEHIND':
+    case 'CHECKPOINT_INVALID':
     case 'VAULT_SEALED_WRONG':
       return EXIT.RECORD;
     case 'DB_FAILED':

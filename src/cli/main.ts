@@ -4,17 +4,21 @@ import { Fault, toFault } from '../core/errors.ts';
 import { armFailPoint } from '../core/fail-points.ts';
 import { command } from './command.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
+import { auditCommand } from './commands/audit.ts';
 import { dbCommand } from './commands/db.ts';
 import { demoCommand } from './commands/demo.ts';
 import { devicesCommand } from './commands/devices.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { historyCommand } from './commands/history.ts';
+import { keysCommand } from './commands/keys.ts';
 import { outboxCommand } from './commands/outbox.ts';
 import { releaseCommand } from './commands/release.ts';
 import { replayCommand } from './commands/replay.ts';
+import { restoreCommand } from './commands/restore.ts';
 import { runCommand } from './commands/run.ts';
 import { simCommand } from './commands/sim.ts';
 import { statusCommand } from './commands/status.ts';
+import { vaultCommand } from './commands/vault.ts';
 import { EXIT, exitCodeOfFault } from './exit-codes.ts';
 import { faultLines, processOutput } from './output.ts';
 
@@ -41,13 +45,22 @@ export async function main(argv: readonly string[]): Promise<number> {
       requiresArg: true,
       describe: 'Append events to this file, one JSON object a line',
     })
+    .option('operator', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Who answers for it, in the journal [default: the user]',
+    })
     .command(command(runCommand, context, done))
     .command(command(replayCommand, context, done))
     .command(command(devicesCommand, context, done))
     .command(command(statusCommand, context, done))
     .command(command(historyCommand, context, done))
+    .command(command(keysCommand, context, done))
     .command(command(outboxCommand, context, done))
     .command(command(releaseCommand, context, done))
+    .command(command(restoreCommand, context, done))
+    .command(command(auditCommand, context, done))
+    .command(command(vaultCommand, context, done))
     .command(command(dbCommand, context, done))
     .command(command(doctorCommand, context, done))
     .command(command(simCommand, context, done))

@@ -10,13 +10,13 @@ import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
 import { table } from '../report/table.ts';
 import type { Output } from '../report/terminal.ts';
 import { identifyPort, isCandidate } from '../session/identify-port.ts';
-import { databaseExists } from '../store/database.ts';
+import { databaseExists } from '../store/database-file.ts';
 import type { RowPlan } from '../store/ops/standing.ts';
 import { Store } from '../store/store.ts';
 import type { UsbBus, UsbPort } from '../usb/port.ts';
 import type { RunArgs } from './commands/run.ts';
 
-interface PlanInput {
+export interface PlanInput {
   readonly job: Job;
   readonly manifest: Manifest;
   readonly rows: readonly ManifestRow[];
@@ -41,7 +41,8 @@ export async function planRun(plan: PlanInput): Promise<number> {
   const before = await standings(plan);
   const queues = new DeviceQueues(config.values);
   const known = new Set(manifest.rows.map(row => row.deviceId));
-  const planOf = (port: UsbPort): Promise<Planned> => planDevice(port, index, before, known);
+  const leftOut = args['only-compromised'] ? 'not among the compromised ones' : 'not named by --only';
+  const planOf = (port: UsbPort): Promise<Planned> => planDevice(port, index, before, { known, leftOut });
   const devices = await Promise.all(ports.map(port => queues.run(port.hub, () => planOf(port))));
   devices.sort((a, b) => comparePaths(a.path ?? '', b.path ?? ''));
   const planned = rows.map((row): Planned => {
@@ -74,7 +75,7 @@ async function planDevice(
   port: UsbPort,
   index: ReturnType<typeof indexRows>,
   before: ReadonlyMap<string, RowPlan>,
-  known: ReadonlySet<string>,
+  { known, leftOut }: { known: ReadonlySet<string>; leftOut: string },
 ): Promise<Planned> {
   const { path } = port;
   try {
@@ -104,7 +105,7 @@ async function planDevice(
           why: match.fault
             ? `${match.fault.code}: ${match.fault.message}`
             : known.has(match.deviceId ?? '')
-              ? 'not named by --only'
+              ? leftOut
               : 'not in the manifest',
         };
     }
@@ -123,6 +124,7 @@ async function standings({ config, args, job, manifest, rows }: PlanInput): Prom
     deviceIds: rows.map(row => row.deviceId),
     again: args.again === true,
     retryFailed: args['retry-failed'] === true,
+    onlyCompromised: args['only-compromised'] === true,
     quarantineAfter: config.values.quarantineAfter,
   });
   return new Map(found.map(row => [row.deviceId, row]));

@@ -37,6 +37,7 @@ export async function runDemo(args: GlobalArgs, context: CommandContext): Promis
       watch: none,
       limit: none,
       only: none,
+      'only-compromised': none,
       offline: none,
       plan: none,
       'retry-failed': none,

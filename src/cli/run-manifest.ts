@@ -10,6 +10,7 @@ import type { Sender } from '../core/ledger.ts';
 import type { Secret } from '../core/secret.ts';
 import { offlineSender } from '../cloud/deliver.ts';
 import type { Deliverer } from '../cloud/deliver.ts';
+import type { FleetParts } from '../fleet/options.ts';
 import { runFleet } from '../fleet/run-fleet.ts';
 import { loadJob } from '../job/job.ts';
 import type { Job } from '../job/job.ts';
@@ -21,14 +22,18 @@ import { plainReport } from '../report/plain.ts';
 import { ledgerOf } from '../store/ledger.ts';
 import type { Store } from '../store/store.ts';
 import type { UsbBus } from '../usb/port.ts';
+import type { Vault } from '../vault/vault.ts';
 import type { CommandContext } from './command.ts';
 import type { RunArgs } from './commands/run.ts';
 import type { GlobalArgs } from './command.ts';
 import { checkCloud, configOf, delivererOf, openBuses, openRecordForWork, openVault, tokenOf } from './compose.ts';
+import { selectCompromised, tellNoneCompromised, warnStillCompromised } from './only-compromised.ts';
 import { onInterrupt } from './interrupt.ts';
-import { planRun } from './plan-run.ts';
+import { auditedSettings, compareWithCopies, sealJournal } from './audit-checkpoint.ts';
+import type { PlanInput } from './plan-run.ts';
 import { openSimulation, parseSim } from './simulation.ts';
 import type { Simulation } from './simulation.ts';
+import { checkWish } from './vault-choice.ts';
 
 const JOBS_DIR = fileURLToPath(new URL('../../jobs', import.meta.url));
 
@@ -52,7 +57,12 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   const sim = args.sim === undefined ? null : parseSim(args.sim);
   const job = loadJob(config.values.job, JOBS_DIR, config.values.server);
   const manifest = await readManifest(args.manifest, { sockets: config.values.sockets });
-  const rows = selectRows(manifest, args.only).map(row => ({
+  const selected = selectRows(manifest, args.only);
+  const chosen = args['only-compromised']
+    ? await selectCompromised({ rows: selected, args, config, job, manifest })
+    : selected;
+  if (args['only-compromised'] && chosen.length === 0) return tellNoneCompromised(args, context);
+  const rows = chosen.map(row => ({
     ...row,
     productId: row.productId ?? config.values.cloud.productId,
   }));
@@ -60,16 +70,22 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   const needsToken = !offline && args.plan !== true;
   await using simulation = sim ? await openSimulation(sim, manifest, config, needsToken ? context : null) : null;
   const token = needsToken ? (simulation?.token ?? tokenOf(config, context)) : null;
+  checkWish(config);
   if (token) checkCloud(config, simulation?.cloudUrl ?? config.values.cloud.url, token);
   const buses = simulation?.buses ?? (await openBuses(config));
   try {
     if (args.plan) {
-      return await planRun({ job, manifest, rows, buses, config, args, out: context.out });
+      return await plan({ job, manifest, rows, buses, config, args, out: context.out });
     }
     return await provision({ args, context, config, job, manifest, rows, buses, token, simulation });
   } finally {
     await Promise.all(buses.map(bus => bus.close()));
   }
+}
+
+/** Loaded when it is asked for: it draws tables. */
+async function plan(parts: PlanInput): Promise<number> {
+  return (await import('./plan-run.ts')).planRun(parts);
 }
 
 interface Provision {
@@ -88,7 +104,10 @@ async function provision(p: Provision): Promise<number> {
   const { args, context, config, job, manifest, rows, buses } = p;
   const report = await reportOf(p);
   await using store = await openRecordForWork(config, context.env, p.simulation === null);
-  const vault = await openVault(config, store);
+  await compareWithCopies(config, store);
+  await store.call('noteConfiguration', auditedSettings(config));
+  const warn = (message: string): void => context.out.talk(`warning: ${message}`);
+  const vault = await openVault(config, store, { warn });
   const { deliverer, sender } = senderOf(p, store);
   const interrupt = onInterrupt(
     context.out,
@@ -100,9 +119,10 @@ async function provision(p: Provision): Promise<number> {
       manifest: manifest.path,
       manifestSha256: manifest.sha256,
       rows: rows.map(({ extra, ...row }) => ({ ...row, extra: { ...extra } })),
-      partly: args.only !== undefined,
+      partly: args.only !== undefined || args['only-compromised'] === true,
       again: args.again === true,
       retryFailed: args['retry-failed'] === true,
+      onlyCompromised: args['only-compromised'] === true,
       quarantineAfter: config.values.quarantineAfter,
       at: systemClock.now(),
     });
@@ -120,24 +140,17 @@ async function provision(p: Provision): Promise<number> {
         perHub: config.values.perHub,
         waitMs: args.watch ? null : config.values.wait * 1000,
         limit: args.limit ?? null,
-        again: args.again === true,
+        again: args.again === true || args['only-compromised'] === true,
         maxFail: config.values.maxFail,
         drain: interrupt.signal,
         unauthorized: () => deliverer?.unauthorized ?? null,
         observer: report.observer,
       },
-      {
-        ledger: ledgerOf(store),
-        fleetLedger: {
-          settleRow: settlement => store.call('settleRow', settlement),
-          finishRun: run => store.call('finishRun', run),
-        },
-        sender,
-        vault,
-        makeKey: makeKeyPair,
-        clock: systemClock,
-      },
+      fleetParts(store, vault.forRun(opened.runId), sender),
     );
+    for (const problem of await vault.tidy()) warn(problem);
+    if (args['only-compromised']) await warnStillCompromised({ store, rows, job, manifest }, context);
+    await sealJournal(config, store, context);
     return summary.exitCode;
   } finally {
     interrupt.dispose();
@@ -145,7 +158,26 @@ async function provision(p: Provision): Promise<number> {
   }
 }
 
-function senderOf(p: Provision, store: Store): { deliverer: Deliverer | null; sender: Sender } {
+/** What a fleet works with, all of it real. */
+export function fleetParts(store: Store, vault: Vault, sender: Sender): FleetParts {
+  return {
+    ledger: ledgerOf(store),
+    fleetLedger: {
+      settleRow: settlement => store.call('settleRow', settlement),
+      finishRun: run => store.call('finishRun', run),
+    },
+    sender,
+    vault,
+    makeKey: makeKeyPair,
+    clock: systemClock,
+  };
+}
+
+/** @param p.token null: everything stays in the outbox */
+export function senderOf(
+  p: Pick<Provision, 'config' | 'token' | 'simulation'>,
+  store: Store,
+): { deliverer: Deliverer | null; sender: Sender } {
   if (p.token === null) return { deliverer: null, sender: offlineSender };
   const deliverer = delivererOf(p.config, store, {
     token: p.token,
@@ -156,7 +188,15 @@ function senderOf(p: Provision, store: Store): { deliverer: Deliverer | null; se
   return { deliverer, sender: deliverer };
 }
 
-async function reportOf({ args, context, config }: Provision): Promise<{ observer: RunObserver; close: () => void }> {
+export async function reportOf({
+  args,
+  context,
+  config,
+}: {
+  readonly args: Pick<RunArgs & GlobalArgs, 'json' | 'db'>;
+  readonly context: CommandContext;
+  readonly config: Config;
+}): Promise<{ observer: RunObserver; close: () => void }> {
   const { out } = context;
   const { verbose, log } = config.values;
   const next = (devices: readonly DeviceSettled[]): string[] => nextCommands(devices, args.db);
@@ -194,6 +234,12 @@ function checkArgs(args: RunArgs): void {
   }
   if (args.sim !== undefined && args.rack !== undefined) {
     throw new Fault('USAGE', '--sim and --rack exclude each other');
+  }
+  if (args['only-compromised'] && (args.again || args['retry-failed'])) {
+    const other = args.again ? '--again' : '--retry-failed';
+    throw new Fault('USAGE', `--only-compromised begins anew on its rows by itself: ${other} adds nothing`, {
+      hint: 'use one of the two',
+    });
   }
   if (args.again && args['retry-failed']) {
     throw new Fault('USAGE', '--again works on failed rows too: --retry-failed adds nothing', {

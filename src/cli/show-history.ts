@@ -3,13 +3,15 @@ import { Fault } from '../core/errors.ts';
 import { when } from '../report/json.ts';
 import { table } from '../report/table.ts';
 import { bold } from '../report/terminal.ts';
+import { timeline } from '../report/timeline.ts';
 import type { Output } from '../report/terminal.ts';
 import type { DeviceHistory } from '../store/ops/history.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import type { HistoryArgs } from './commands/history.ts';
 import { configOf, openRecord } from './compose.ts';
+import { timelineOf } from './device-timeline.ts';
 
-/** `history`: every key, backup, attempt and send of one device. */
+/** `history`: every key, backup, attempt and send of one device, and its life as a timeline. */
 export async function showHistory(args: HistoryArgs & GlobalArgs, context: CommandContext): Promise<number> {
   const deviceId = parseDeviceId(args.device_id);
   if (!deviceId) throw new Fault('USAGE', 'that is no device ID', { hint: 'a device ID has 24 hex digits' });
@@ -20,11 +22,12 @@ export async function showHistory(args: HistoryArgs & GlobalArgs, context: Comma
 
 /** A device's history as one JSON object, or as tables. Times are RFC 3339 in UTC. */
 function printHistory(history: DeviceHistory, json: boolean, out: Output): void {
-  const keys = history.keys.map(({ createdAt, verifiedAt, cloud, ...key }) => ({
+  const keys = history.keys.map(({ createdAt, verifiedAt, cloud, changes, ...key }) => ({
     ...key,
     createdAt: when(createdAt),
     verifiedAt: when(verifiedAt),
     cloud: { ...cloud, acceptedAt: when(cloud.acceptedAt) },
+    changes: changes.map(({ at, ...change }) => ({ ...change, at: when(at) })),
   }));
   const backups = history.backups.map(({ takenAt, ...backup }) => ({ ...backup, takenAt: when(takenAt) }));
   const attempts = history.attempts.map(({ startedAt, endedAt, ...attempt }) => ({
@@ -32,10 +35,12 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
     startedAt: when(startedAt),
     endedAt: when(endedAt),
   }));
-  const { failures } = history;
+  const { failures, events, olderEvents } = history;
+  const marks = history.marks.map(({ markedAt, ...mark }) => ({ ...mark, markedAt: when(markedAt) }));
   const releases = history.releases.map(({ releasedAt, why }) => ({ releasedAt: when(releasedAt), why }));
   if (json) {
-    out.result(JSON.stringify({ deviceId: history.deviceId, keys, backups, attempts, failures, releases }));
+    const all = { deviceId: history.deviceId, keys, backups, attempts, failures, releases, marks, events, olderEvents };
+    out.result(JSON.stringify(all));
     return;
   }
   out.result(bold(`device ${history.deviceId}`));
@@ -91,4 +96,16 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
     out.result(`\n${failures} failed ${failures === 1 ? 'attempt counts' : 'attempts count'} against it`);
   for (const { releasedAt, why } of releases)
     out.result(`released ${releasedAt ?? ''}${why === null ? '' : `: ${why}`}`);
+  printTimeline(history, out);
+}
+
+function printTimeline(history: DeviceHistory, out: Output): void {
+  const { olderEvents } = history;
+  const moments = timelineOf(history);
+  if (moments.length === 0) return;
+  out.result(`\n${bold('timeline')}`);
+  if (olderEvents > 0) {
+    out.result(`${olderEvents} older events are not shown: \`photon-fleet audit export --device ID\` has them all`);
+  }
+  out.result(timeline(moments));
 }

@@ -3,9 +3,6 @@ import type { Config } from '../config/config.ts';
 import { Fault } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { simBus } from '../sim/sim-bus.ts';
-import { startVirtualCloud } from '../sim/virtual-cloud.ts';
-import { createRack } from '../sim/virtual-rack.ts';
 import type { UsbBus } from '../usb/port.ts';
 import type { CommandContext } from './command.ts';
 import { tokenOf } from './compose.ts';
@@ -47,6 +44,12 @@ export async function openSimulation(
   /** For the token of a real cloud; null: nothing will be sent. */
   context: CommandContext | null,
 ): Promise<Simulation> {
+  // Loaded here, since a run on real devices needs nothing of it.
+  const [{ createRack }, { simBus }, { startVirtualCloud }] = await Promise.all([
+    import('../sim/virtual-rack.ts'),
+    import('../sim/sim-bus.ts'),
+    import('../sim/virtual-cloud.ts'),
+  ]);
   const source = config.sourceOf('cloud.url');
   const given = source === 'flag' || source === 'environment';
   const token = given && context ? tokenOf(config, context) : new Secret(randomBytes(16).toString('hex'));

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import type { Config } from '../config/config.ts';
 import { Fault } from '../core/errors.ts';
 import type { Store } from '../store/store.ts';
+import { proveJournal } from './audit-verify.ts';
 import { checkAll } from './check-record.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import type { DbArgs } from './commands/db.ts';
@@ -19,9 +20,12 @@ export async function tendDb(args: DbArgs & GlobalArgs, context: CommandContext)
     const file = resolve(context.cwd, args.file);
     await store.call('backupTo', file);
     context.out.result(`the record is copied to ${file}`);
-    context.out.talk(
-      'keep a copy of the identity file too: without it the backups and keys in the record can’t be opened',
-    );
+    const { bound } = await store.call('vaultState', undefined);
+    if (bound?.policy !== 'escrow' && bound?.policy !== 'none') {
+      context.out.talk(
+        'keep a copy of the identity file too: without it the backups and keys in the record can’t be opened',
+      );
+    }
     return EXIT.OK;
   }
   return await check(config, store, context);
@@ -38,8 +42,10 @@ async function check(config: Config, store: Store, { out }: CommandContext): Pro
       out.talk(`${opened} keys and backups looked at`);
     items = opened;
   });
-  if (vault === null) {
-    out.talk('the identity file is not there: what is sealed was not opened, only the rest was checked');
+  const { bound, rewrap } = await store.call('vaultState', undefined);
+  if (vault === null) out.talk(notOpened(rewrap ? 'rewrap' : (bound?.policy ?? 'local')));
+  for (const { seq, what } of (await proveJournal(store)).problems) {
+    problems.push(seq === null ? what : `event ${seq} of the journal: ${what}`);
   }
   if (problems.length === 0) {
     out.result(
@@ -50,4 +56,18 @@ async function check(config: Config, store: Store, { out }: CommandContext): Pro
   for (const problem of problems) out.result(problem);
   const count = `${problems.length} ${problems.length === 1 ? 'problem' : 'problems'}`;
   throw new Fault('RECORD_INVALID', `the record has ${count}`);
+}
+
+function notOpened(why: 'local' | 'escrow' | 'none' | 'rewrap'): string {
+  const checked = 'what is sealed was compared with its hash, and not opened';
+  switch (why) {
+    case 'local':
+      return `the identity file is not there: ${checked}`;
+    case 'escrow':
+      return `this station seals and can’t open (policy \`escrow\`): ${checked}`;
+    case 'none':
+      return `private keys are not kept (policy \`none\`): ${checked}`;
+    case 'rewrap':
+      return `a rewrap of the vault has not come to its end: ${checked}`;
+  }
 }

@@ -39,9 +39,20 @@ export interface ConfigValues {
     readonly port: number | null;
   };
   readonly vault: {
+    readonly policy: 'local' | 'escrow' | 'none';
+    /** age recipients, `age1…`, none twice. */
+    readonly recipients: readonly string[];
     /** null: beside the database. */
     readonly identityFile: string | null;
   };
+  readonly audit: {
+    /** Where a copy of each checkpoint goes. */
+    readonly checkpointDir: string | null;
+    /** null: beside the database. */
+    readonly signingKeyFile: string | null;
+  };
+  /** Who answers for what is done; null: the user of this process. */
+  readonly operator: string | null;
   readonly log: string | null;
   readonly verbose: boolean;
 }
@@ -90,7 +101,13 @@ export function makeConfig(
       productId: flat['cloud.productId'],
     },
     server: { key: flat['server.key'], host: flat['server.host'], port: flat['server.port'] },
-    vault: { identityFile: flat['vault.identityFile'] },
+    vault: {
+      policy: flat['vault.policy'],
+      recipients: flat['vault.recipients'],
+      identityFile: flat['vault.identityFile'],
+    },
+    audit: { checkpointDir: flat['audit.checkpointDir'], signingKeyFile: flat['audit.signingKeyFile'] },
+    operator: flat.operator,
     log: flat.log,
     verbose: flat.verbose,
   };

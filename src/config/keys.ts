@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { parseCloudUrl, parseMaxFail, parseProductId, parseRack } from './parsers.ts';
+import { parseCloudUrl, parseMaxFail, parseProductId, parseRack, parseRecipient } from './parsers.ts';
 import { line, readBy, sockets, wholeNumber } from './schemas.ts';
 import { parseServerHost } from '../core/hosts.ts';
 
@@ -133,12 +133,45 @@ export const KEYS = {
     expects: 'a whole number from 1 to 65534',
     reading: 'number',
   }),
+  'vault.policy': key({
+    schema: z.enum(['local', 'escrow', 'none']),
+    fallback: 'local',
+    expects: '`local`, `escrow` or `none`',
+    reading: 'text',
+  }),
+  'vault.recipients': key({
+    schema: z.array(readBy(parseRecipient)).transform(recipients => [...new Set(recipients)]),
+    fallback: [],
+    expects: 'a list of age recipients (age1…)',
+    reading: 'list',
+    unshown: true,
+  }),
   'vault.identityFile': key({
     schema: line.nullable(),
     fallback: null,
     expects: 'the path of a file',
     reading: 'text',
     isPath: anyPath,
+  }),
+  'audit.checkpointDir': key({
+    schema: line.nullable(),
+    fallback: null,
+    expects: 'the path of a folder',
+    reading: 'text',
+    isPath: anyPath,
+  }),
+  'audit.signingKeyFile': key({
+    schema: line.nullable(),
+    fallback: null,
+    expects: 'the path of a file',
+    reading: 'text',
+    isPath: anyPath,
+  }),
+  operator: key({
+    schema: line.max(128).nullable(),
+    fallback: null,
+    expects: 'a name of one line, of at most 128 characters',
+    reading: 'text',
   }),
   log: key({
     schema: line.nullable(),

@@ -53,3 +53,9 @@ export function doubledSocket(sockets: Readonly<Record<string, UsbPath>>): strin
   }
   return null;
 }
+
+/** An age recipient in its form; whether it is one, with its checksum, is found by the vault. */
+export function parseRecipient(text: string): string | null {
+  const trimmed = text.trim();
+  return /^age1[02-9ac-hj-np-z]{58}$/.test(trimmed) ? trimmed : null;
+}

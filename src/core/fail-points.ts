@@ -62,6 +62,16 @@ export const FAIL_POINTS = [
   'record:releaseDevice:committed',
   'record:finishRun:performed',
   'record:finishRun:committed',
+  'record:noteWorkingIdentity:performed',
+  'record:noteWorkingIdentity:committed',
+  'record:noteWorkingIdentityDestroyed:performed',
+  'record:noteWorkingIdentityDestroyed:committed',
+  'record:beginRewrap:performed',
+  'record:beginRewrap:committed',
+  'record:resealPage:performed',
+  'record:resealPage:committed',
+  'record:endRewrap:performed',
+  'record:endRewrap:committed',
 ] as const;
 export type FailPoint = (typeof FAIL_POINTS)[number];
 

@@ -100,7 +100,7 @@ export const FAULTS = {
   ROLLBACK_CONFLICT: {
     blame: 'operator',
     retry: 'never',
-    hint: 'neither the old nor the new bytes are on the device: look at its history; `run --again --only ID` gives it a fresh key',
+    hint: 'neither the old nor the new bytes are on the device: look at its history; `run --again --only ID` gives it a fresh key, `restore ID` puts a backup back',
   },
   SESSION_DEADLINE: {
     blame: 'device',
@@ -110,7 +110,7 @@ export const FAULTS = {
   UNFINISHED_WRITE: {
     blame: 'operator',
     retry: 'later',
-    hint: 'an interrupted re-key of this device is still on record: run that job again first, which finishes it',
+    hint: 'what was cut short is still on record: run that job, or the same `restore`, again first, which finishes it',
   },
   KEY_UNUSABLE: { blame: 'program', retry: 'now', hint: 'run again: a fresh key will be made' },
   SEND_IN_FLIGHT: {
@@ -166,7 +166,7 @@ export const FAULTS = {
   CLOUD_KEY_UNCERTAIN: {
     blame: 'cloud',
     retry: 'later',
-    hint: 'the cloud may hold the refused key: claim the device, then `run --retry-failed` gives it a fresh one',
+    hint: 'the cloud may hold the refused key: claim the device, then `run --retry-failed` gives it a fresh one, or `restore ID` an old one',
   },
   CLOUD_UNAUTHORIZED: {
     blame: 'operator',
@@ -253,6 +253,52 @@ export const FAULTS = {
     blame: 'station',
     retry: 'never',
     hint: 'the sealed item does not belong to its row, or was damaged: keep the database as it is and restore a copy',
+  },
+  VAULT_POLICY: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'the configuration says another vault than this database was sealed with: set it back, or `photon-fleet vault rewrap`',
+  },
+  VAULT_RECIPIENT: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'name age recipients (age1…) in `vault.recipients`; `age-keygen` makes an identity and prints its recipient',
+  },
+  VAULT_CLOSED: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'this station can seal and not open: name the identity of a recipient with --identity FILE',
+  },
+  RECORD_JOURNAL: {
+    blame: 'station',
+    retry: 'never',
+    hint: 'the record is not what it was: keep it as it is, and compare it with a checkpoint and a copy kept elsewhere',
+  },
+  RECORD_BEHIND: {
+    blame: 'station',
+    retry: 'never',
+    hint: 'this database is older than its checkpoint: put the newest copy back, or name another folder in `audit.checkpointDir`',
+  },
+  CHECKPOINT_INVALID: {
+    blame: 'station',
+    retry: 'never',
+    hint: 'the checkpoint is damaged or not signed by this station: compare it with a copy kept elsewhere',
+  },
+  SIGNING_KEY: {
+    blame: 'station',
+    retry: 'never',
+    hint: 'put the signing key back that this database is bound to, or check the permissions of its folder',
+  },
+  KEY_NOT_FOUND: { blame: 'operator', retry: 'never', hint: '`photon-fleet history ID` lists the keys of a device' },
+  BACKUP_NOT_FOUND: {
+    blame: 'operator',
+    retry: 'never',
+    hint: '`photon-fleet history ID` lists the backups of a device',
+  },
+  FILE_UNWRITABLE: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'name a file that is not there yet, in a folder that you may write to',
   },
   RUN_NOT_FOUND: {
     blame: 'operator',

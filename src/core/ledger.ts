@@ -46,15 +46,18 @@ export interface OpenWrite {
   readonly oldSha256: string;
   readonly newSha256: string;
   readonly backup: BackupRecord & { readonly sealed: Uint8Array };
-  /** The key that the new block carries; null for a write without one (job server-key). */
+  /** The key that the new block carries; null for a write without one (job server-key, a backup without a key). */
   readonly key: {
     readonly keyId: number;
     readonly generation: number;
     readonly fingerprint: string;
     readonly publicPem: string;
-    readonly sealedPrivate: Uint8Array;
+    /** null for a restored key, whose private half lies in its backup. */
+    readonly sealedPrivate: Uint8Array | null;
     readonly sendId: number;
   } | null;
+  /** The backup whose keys the new block carries; null for any other write. */
+  readonly restores: number | null;
   readonly doubt: RefusalDoubt;
 }
 
@@ -90,6 +93,8 @@ export interface NewWrite {
   readonly oldSha256: string;
   readonly newSha256: string;
   readonly key: NewKey | null;
+  /** The backup whose keys are put back; its key, if it holds one, goes on record as restored. */
+  readonly restores?: number;
   readonly at: number;
 }
 
@@ -99,7 +104,8 @@ export interface NewKey {
   readonly publicPem: string;
   readonly algorithm: 'rsa';
   readonly bits: number;
-  readonly sealedPrivate: Uint8Array;
+  /** null for a restored key, whose private half lies in its backup. */
+  readonly sealedPrivate: Uint8Array | null;
   readonly productId: string | null;
 }
 

@@ -3,8 +3,10 @@ import type { DeviceId } from '../core/device-id.ts';
 import { Fault, isGone, toFault } from '../core/errors.ts';
 import type { UsbPath } from '../core/usb-path.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
-import { identifyPort } from '../session/identify-port.ts';
+import { identifyPort, isToldByBus } from '../session/identify-port.ts';
 import type { UsbPort } from '../usb/port.ts';
+import { Asked } from './asked.ts';
+import type { Greeting } from './bus-watch.ts';
 import { indexRows, matchRow } from './match-row.ts';
 import type { Match, RowIndex } from './match-row.ts';
 import type { FleetOptions } from './options.ts';
@@ -20,10 +22,14 @@ export interface ArrivalsParts {
   readonly queues: DeviceQueues;
   readonly roster: Roster;
   readonly isPresent: (path: UsbPath) => boolean;
+  /** The device at the path is to be told as an arrival once more. */
+  readonly forget: (path: UsbPath) => void;
   readonly isClosed: () => boolean;
   /** A device that is exactly one row's. */
   readonly begin: (row: ManifestRow, port: UsbPort) => void;
   readonly isWorkedOn: (deviceId: DeviceId) => boolean;
+  /** The device that is being worked on at a path. */
+  readonly workedAt: (path: UsbPath) => UsbPort | null;
   /** Another device claims the ID of one that is being worked on. @returns false where none is */
   readonly twinOf: (deviceId: DeviceId, other: UsbPath) => boolean;
 }
@@ -34,6 +40,9 @@ export class Arrivals {
   readonly #index: RowIndex;
   readonly #seen = new Map<DeviceId, UsbPath>();
   readonly #twins = new Set<DeviceId>();
+  readonly #asked: Asked;
+  /** Those that are being asked just now. */
+  readonly #asking = new Map<UsbPath, UsbPort>();
   #identified: Promise<unknown> = Promise.resolve();
   /** Devices that could not be asked who they are. */
   unidentified = 0;
@@ -43,6 +52,7 @@ export class Arrivals {
   constructor(parts: ArrivalsParts) {
     this.#p = parts;
     this.#index = indexRows(parts.options.rows);
+    this.#asked = new Asked(parts.clock);
     this.lastMs = parts.clock.monotonicMs();
   }
 
@@ -56,12 +66,22 @@ export class Arrivals {
     await this.#identified;
   }
 
+  /** What is to be done with a device that is on a bus and was not there at the last look. */
+  greet(port: UsbPort): Greeting {
+    const inHand = this.#asking.get(port.path) ?? this.#p.workedAt(port.path);
+    if (inHand?.instance === port.instance) return 'known';
+    if (isToldByBus(port)) return 'take'; // nothing is opened, and nobody disturbed
+    return inHand !== null || this.#asked.isPausing(port) ? 'later' : 'take';
+  }
+
   async take(ports: readonly UsbPort[]): Promise<void> {
     const { clock, queues } = this.#p;
-    this.lastMs = clock.monotonicMs();
+    // One that was asked already puts off the end of the run only where it has turned into one of ours.
+    if (!ports.every(port => this.#asked.knows(port))) this.lastMs = clock.monotonicMs();
+    for (const port of ports) this.#asking.set(port.path, port);
     const ready: (() => void)[] = [];
     const ask = async (port: UsbPort): Promise<void> => {
-      const start = await queues.run(port.hub, () => this.#identify(port));
+      const start = await queues.run(port.hub, () => this.#identify(port)).finally(() => this.#askedAlready(port));
       if (start) ready.push(start);
     };
     const asked = Promise.all(ports.map(ask));
@@ -79,8 +99,12 @@ export class Arrivals {
     const { options, clock, roster, isClosed } = this.#p;
     if (isClosed()) return null;
     const match = await this.#match(port);
+    const isNews = this.#asked.note(port, whoIs(match));
+    if (match.kind !== 'stranger' && roster.isOpen(match.row)) this.lastMs = clock.monotonicMs();
     switch (match.kind) {
       case 'stranger':
+        if (match.fault?.code === 'USB_BUSY') this.#p.forget(port.path); // whoever holds it will give it back
+        if (!isNews) return null;
         options.observer({
           type: 'stranger',
           ts: clock.now(),
@@ -103,9 +127,13 @@ export class Arrivals {
     }
   }
 
+  #askedAlready(port: UsbPort): void {
+    if (this.#asking.get(port.path) === port) this.#asking.delete(port.path);
+  }
+
   #whyStranger(deviceId: DeviceId | null): string {
     const isLeftOut = deviceId !== null && this.#p.options.leftOut.has(deviceId);
-    return isLeftOut ? 'not named by --only' : 'not in the manifest';
+    return isLeftOut ? 'left out by --only or --only-compromised' : 'not in the manifest';
   }
 
   async #match(port: UsbPort): Promise<Match> {
@@ -150,6 +178,11 @@ export class Arrivals {
       if (roster.isOpen(row) && !this.#twins.has(deviceId)) begin(row, port);
     };
   }
+}
+
+function whoIs(match: Match): string {
+  if (match.kind === 'row') return match.row.deviceId;
+  return `${match.kind} ${match.deviceId ?? ''} ${match.fault?.code ?? ''}`;
 }
 
 export function duplicate(deviceId: DeviceId, one: UsbPath, other: UsbPath): Fault {

@@ -5,7 +5,12 @@ import type { UsbPath } from '../core/usb-path.ts';
 import { isCandidate } from '../session/identify-port.ts';
 import type { UsbBus, UsbPort } from '../usb/port.ts';
 
+/** `take`: it is an arrival. `known`: it has not been away. `later`: it is asked after again at the next look. */
+export type Greeting = 'take' | 'known' | 'later';
+
 export interface BusWatchEvents {
+  /** Asked of each device that was not there at the last look. */
+  readonly greet: (port: UsbPort) => Greeting;
   /** Devices in DFU mode that were not there at the last look; the first look gives all. */
   readonly onArrived: (ports: readonly UsbPort[]) => void;
   /** A bus that can't be read now; said once until it can be again. */
@@ -39,14 +44,22 @@ export class BusWatch {
 
   /** Whether a device is on a bus as far as the last look told. */
   isPresent(path: UsbPath): boolean {
-    return this.#present.has(path);
+    return this.#present.has(path) || this.#last.ports.has(path);
   }
 
-  /** The device at a path by a look that began after `sinceMs`; where there was none yet, one is asked for. */
-  find(path: UsbPath, sinceMs: number): UsbPort | null {
+  /** The device there is an arrival once more. */
+  forget(path: UsbPath): void {
+    this.#present.delete(path);
+  }
+
+  /**
+   * The device at a path by a look that began after `sinceMs`.
+   * @returns undefined where no such look has ended yet; then one is asked for
+   */
+  find(path: UsbPath, sinceMs: number): UsbPort | null | undefined {
     if (this.#last.atMs > sinceMs) return this.#last.ports.get(path) ?? null;
     this.#wake.abort();
-    return null;
+    return undefined;
   }
 
   /** Resolves after the first look at every bus. */
@@ -85,8 +98,13 @@ export class BusWatch {
       if (port ? port.instance === instance : [...this.#troubled].some(bus => isOn(bus, path))) continue;
       this.#present.delete(path);
     }
-    const arrived = [...there.values()].filter(port => !this.#present.has(port.path));
-    for (const port of arrived) this.#present.set(port.path, port.instance);
+    const arrived: UsbPort[] = [];
+    for (const port of there.values()) {
+      const greeting = this.#present.has(port.path) ? 'known' : this.#events.greet(port);
+      if (greeting === 'later') continue;
+      this.#present.set(port.path, port.instance);
+      if (greeting === 'take') arrived.push(port);
+    }
     if (arrived.length > 0) this.#events.onArrived(arrived);
   }
 

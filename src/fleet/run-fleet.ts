@@ -31,6 +31,7 @@ export async function runFleet(options: FleetOptions, parts: FleetParts): Promis
 /** A device that is being worked on. */
 interface Working {
   readonly path: UsbPath;
+  readonly port: UsbPort;
   readonly stop: AbortController;
   /** Where another device with its ID has turned up. */
   twin: UsbPath | null;
@@ -67,6 +68,7 @@ class Fleet {
     this.#queues = new DeviceQueues(options);
     this.#roster = new Roster(options, parts.fleetLedger, parts.clock, () => this.#wake.abort());
     this.#watch = new BusWatch(options.buses, parts.clock, {
+      greet: port => this.#arrivals.greet(port),
       onArrived: ports => this.#track(this.#arrivals.take(ports)),
       onTrouble: (bus, fault) => this.#note(`${bus.name}: ${fault.message}`, fault.hint),
     });
@@ -76,9 +78,11 @@ class Fleet {
       queues: this.#queues,
       roster: this.#roster,
       isPresent: path => this.#watch.isPresent(path),
+      forget: path => this.#watch.forget(path),
       isClosed: () => this.#closed !== null || this.#over,
       begin: (row, port) => this.#begin(row, port),
       isWorkedOn: deviceId => this.#working.has(deviceId),
+      workedAt: path => [...this.#working.values()].find(working => working.path === path)?.port ?? null,
       twinOf: (deviceId, other) => this.#twinOf(deviceId, other),
     });
   }
@@ -135,7 +139,7 @@ class Fleet {
 
   #begin(row: ManifestRow, port: UsbPort): void {
     if (this.#working.has(row.deviceId)) return;
-    const working: Working = { path: port.path, stop: new AbortController(), twin: null };
+    const working: Working = { path: port.path, port, stop: new AbortController(), twin: null };
     this.#working.set(row.deviceId, working);
     this.#track(this.#queues.run(port.hub, () => this.#work(row, port, working)));
   }

@@ -32,6 +32,7 @@ export function composeBlock(plan: JobPlan, dct: Buffer, pair: KeyPair | null): 
       setField(merged, DCT.DEVICE_PRIVATE_KEY, pair.privateDer);
       setField(merged, DCT.DEVICE_PUBLIC_KEY, pair.spki);
     }
+    if (plan.restore) merged.set(plan.restore.block, DCT.DEVICE_PRIVATE_KEY.offset);
     applyServerChange(merged, plan.server);
     return {
       offset,

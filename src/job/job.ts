@@ -5,6 +5,7 @@ import type { Node, YAMLMap } from 'yaml';
 import { Fault } from '../core/errors.ts';
 import { isNestedTooDeep, PLAIN_YAML } from '../core/plain-yaml.ts';
 import { printable } from '../core/printable.ts';
+import type { RestoredKeys } from './restore-job.ts';
 import { changesServer, serverChangeOf } from './server-change.ts';
 import type { ServerChange, ServerOptions, ServerSettings } from './server-change.ts';
 import { STEPS } from './steps.ts';
@@ -21,7 +22,10 @@ export interface Job {
 
 /** What a job will do to a device, told from its steps. */
 export interface JobPlan {
+  /** The device's key fields are written. */
   readonly newKey: boolean;
+  /** With the keys of a backup (the command `restore`, which no job file can be), not with fresh ones. */
+  readonly restore?: RestoredKeys;
   readonly server: ServerChange;
   readonly writes: boolean;
   readonly sends: boolean;

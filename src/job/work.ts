@@ -3,6 +3,7 @@ import type { BackupRecord, OpenWrite } from '../core/ledger.ts';
 import type { CloudState } from '../core/outcomes.ts';
 import type { KeyPair } from '../keys/make-key-pair.ts';
 import type { PublicKey } from '../keys/public-key.ts';
+import type { JobPlan } from './job.ts';
 
 /**
  * What the record and the device together say is left to do (the resume table):
@@ -35,7 +36,7 @@ export interface Work {
   fingerprint: string | null;
   cloud: CloudState;
   /** Worth saying of a device that passed. */
-  note: { readonly message: string; readonly hint: string } | null;
+  note: { readonly message: string; readonly hint: string | null } | null;
   /** This session has written to the device, or taken up a write that an earlier one began. */
   underWay: boolean;
   /** The write of which this session has sent a block to the device: its new one, or the old one in a roll-back. */
@@ -92,6 +93,18 @@ export function decideResume(open: OpenWrite | null, dct: Uint8Array): Resume {
     case 'accepted':
       return isNew ? 'leave' : 'anew';
   }
+}
+
+/** Whether an open write was begun by the same kind of job, with the same backup where it puts one back. */
+export function isOfThisJob(open: OpenWrite, plan: JobPlan): boolean {
+  if (plan.restore || open.restores !== null) return open.restores === plan.restore?.backupId;
+  return (open.key !== null) === plan.newKey;
+}
+
+/** Fingerprint of the key that this session has written, or the one before it that it takes up; null: of none. */
+export function fingerprintWritten({ resume, key, open }: Work, plan: JobPlan): string | null {
+  const begun = resume === 'fresh' || resume === 'anew';
+  return (begun ? (key ?? plan.restore?.publicKey) : open?.key)?.fingerprint ?? null;
 }
 
 /** Whether the device was found with the bytes that it had before the open write. */

@@ -7,6 +7,8 @@ import type { Rung } from './ladder.ts';
 /** Longer than a hub takes to find its devices again, and udev to open them up. */
 const RE_ENUMERATION_MS = 5000;
 const LOOK_EVERY_MS = 100;
+/** A look takes long where silent devices hold it up, and there may be one to wait for before it begins. */
+const LOOK_PATIENCE_MS = 30_000;
 
 /** A device as far as it is open; `device` is undefined where it has to be opened again. */
 export interface Grip {
@@ -14,8 +16,8 @@ export interface Grip {
   readonly device: DfuDevice | undefined;
 }
 
-/** The device at a path by a look at the bus that began after `sinceMs` (monotonic); null: not there, or not looked yet. */
-export type FindAgain = (sinceMs: number) => UsbPort | null;
+/** The device at a path by a look at the bus that began after `sinceMs` (monotonic); undefined: not looked yet. */
+export type FindAgain = (sinceMs: number) => UsbPort | null | undefined;
 
 /** What it takes to look for a device. */
 export interface Look {
@@ -64,9 +66,11 @@ async function foundAgain({ clock, findAgain, drain }: Look): Promise<Grip | nul
   const sinceMs = clock.monotonicMs();
   const until = sinceMs + RE_ENUMERATION_MS;
   for (;;) {
-    const port = findAgain(sinceMs);
+    // That it has not come back, only a look tells that began when its time was up.
+    const isUp = clock.monotonicMs() >= until;
+    const port = findAgain(isUp ? until : sinceMs);
     if (port) return { port, device: undefined };
-    if (clock.monotonicMs() >= until || drain.aborted) return null;
+    if (drain.aborted || (isUp && (port === null || clock.monotonicMs() >= until + LOOK_PATIENCE_MS))) return null;
     await clock.sleep(LOOK_EVERY_MS, drain);
   }
 }

@@ -11,6 +11,11 @@ export function isCandidate(port: UsbPort): boolean {
   return platformOfPort(port)?.mode === 'dfu';
 }
 
+/** Whether the host tells who a device is without opening it. */
+export function isToldByBus(port: UsbPort): boolean {
+  return idOfPort(port) !== null;
+}
+
 /**
  * Who a device says it is. The serial that the host's kernel has read already is taken without opening the device, so
  * that a device which is in no manifest is not even opened.

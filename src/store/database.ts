@@ -2,9 +2,12 @@ import { closeSync, existsSync, fchmodSync, fstatSync, openSync, readdirSync, re
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
+import { sha256Hex } from '../core/bytes.ts';
 import { Fault } from '../core/errors.ts';
 import { Db } from './db.ts';
 import type { Guard } from './db.ts';
+import { adoptRecord } from './journal/adopt.ts';
+import { Journal } from './journal/journal.ts';
 import { systemCode } from '../core/system-code.ts';
 
 /** `PFLT` in the SQLite header says that a database is ours. */
@@ -16,6 +19,8 @@ export interface OpenDatabase {
   /** Make it if it is not there; otherwise a missing file is a fault. */
   readonly create: boolean;
   readonly migrationsDir: string;
+  /** Who answers for what is done, in the journal. */
+  readonly operator?: string;
 }
 
 /**
@@ -23,7 +28,7 @@ export interface OpenDatabase {
  * schema than this program knows is refused.
  * @throws Fault DB_UNREADABLE, DB_FOREIGN, DB_NEWER, DB_FAILED
  */
-export function openDatabase({ path, create, migrationsDir }: OpenDatabase): Db {
+export function openDatabase({ path, create, migrationsDir, operator = 'unknown' }: OpenDatabase): Db {
   makeFile(path, create);
   const migrations = readMigrations(migrationsDir);
   let raw: Database.Database | undefined;
@@ -34,8 +39,11 @@ export function openDatabase({ path, create, migrationsDir }: OpenDatabase): Db 
     raw.pragma('synchronous = FULL');
     raw.pragma('foreign_keys = ON');
     raw.pragma('trusted_schema = OFF');
+    raw.pragma('secure_delete = ON'); // what was sealed anew is not to stay in free pages
     migrate(raw, migrations);
-    return new Db(raw, () => guardsOf(migrations));
+    const journal = new Journal(raw, operator);
+    beginJournal(raw, journal);
+    return new Db(raw, journal, () => guardsOf(migrations));
   } catch (error) {
     raw?.close();
     throw asFault(error, path);
@@ -87,8 +95,26 @@ function checkOwner(raw: Database.Database, path: string, newest: number): void 
   }
 }
 
+/** A journal that says nothing yet begins with what is on record; another process may be quicker. */
+function beginJournal(raw: Database.Database, journal: Journal): void {
+  if (journal.head().seq > 0) return;
+  raw
+    .transaction(() => {
+      if (journal.head().seq === 0) adoptRecord(raw, journal);
+    })
+    .immediate();
+}
+
+/** What the migrations may ask for beside SQLite's own functions. */
+function giveFunctions(raw: Database.Database): void {
+  raw.function('sha256_hex', { deterministic: true, directOnly: true }, value =>
+    value instanceof Uint8Array ? sha256Hex(value) : null,
+  );
+}
+
 /** Each migration in a transaction of its own, so that a cut leaves a whole older schema. */
 function migrate(raw: Database.Database, migrations: readonly string[]): void {
+  giveFunctions(raw);
   for (const [index, sql] of migrations.entries()) {
     raw
       .transaction(() => {
@@ -108,6 +134,7 @@ function migrate(raw: Database.Database, migrations: readonly string[]): void {
 function guardsOf(migrations: readonly string[]): Guard[] {
   const empty = new Database(':memory:');
   try {
+    giveFunctions(empty);
     for (const sql of migrations) empty.exec(sql);
     return empty
       .prepare<[], Guard>(`SELECT name, sql FROM sqlite_schema WHERE type IN ('trigger', 'index') AND sql IS NOT NULL`)
@@ -148,9 +175,4 @@ export function asFault(error: unknown, path: string): Fault {
   }
   const message = error instanceof Error ? `${error.name}: ${error.message}` : 'something that is no error was thrown';
   return new Fault('BUG', message, { cause: error });
-}
-
-/** Whether there is a database at all, for commands that must not make one. */
-export function databaseExists(path: string): boolean {
-  return existsSync(path);
 }

@@ -1,4 +1,5 @@
 import type Database from 'better-sqlite3';
+import type { Journal } from './journal/journal.ts';
 
 /** A trigger or an index, with the SQL that makes it. */
 export interface Guard {
@@ -9,13 +10,15 @@ export interface Guard {
 /** A connection with its prepared statements: each text is prepared once. */
 export class Db {
   readonly raw: Database.Database;
+  readonly journal: Journal;
   readonly #statements = new Map<string, Database.Statement>();
 
   /** The triggers and indexes of the schema, as the migrations make them; made anew for whoever asks. */
   readonly guards: () => readonly Guard[];
 
-  constructor(raw: Database.Database, guards: () => readonly Guard[]) {
+  constructor(raw: Database.Database, journal: Journal, guards: () => readonly Guard[]) {
     this.raw = raw;
+    this.journal = journal;
     this.guards = guards;
   }
 

@@ -6,6 +6,7 @@ export interface WorkerSettings {
   readonly path: string;
   readonly create: boolean;
   readonly migrationsDir: string;
+  readonly operator: string;
   /** Locks to hold as long as the store is open, in this order. */
   readonly locks: readonly string[];
 }

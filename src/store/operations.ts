@@ -1,25 +1,42 @@
 import * as attempts from './ops/attempts.ts';
+import * as audit from './ops/audit.ts';
 import * as check from './ops/check.ts';
 import * as history from './ops/history.ts';
+import { keyAt } from './ops/key-at.ts';
+import { findKeys, markKey } from './ops/key-audit.ts';
+import { compromisedDevices } from './ops/on-device.ts';
 import * as outbox from './ops/outbox.ts';
 import * as quarantine from './ops/quarantine.ts';
 import * as reports from './ops/reports.ts';
+import * as restores from './ops/restores.ts';
 import * as runs from './ops/runs.ts';
+import { runStatement } from './ops/run-statement.ts';
 import { planRows } from './ops/standing.ts';
 import * as upkeep from './ops/upkeep.ts';
+import * as vault from './ops/vault.ts';
+import { weakDevices } from './ops/weak-keys.ts';
 import * as writes from './ops/writes.ts';
 
 /** Everything that can be asked of the record, by name: the worker thread runs them, the main thread only names them. */
 export const OPERATIONS = {
   ...attempts,
+  ...audit,
   ...check,
+  compromisedDevices,
+  findKeys,
   ...history,
+  keyAt,
+  markKey,
   ...outbox,
   ...quarantine,
   ...reports,
+  ...restores,
   ...runs,
   planRows,
+  runStatement,
   ...upkeep,
+  ...vault,
+  weakDevices,
   ...writes,
 };
 
@@ -33,4 +50,4 @@ export type OperationInput<N extends OperationName> = Operations[N] extends (db:
 export type OperationOutput<N extends OperationName> = ReturnType<Operations[N]>;
 
 /** Those that SQLite does not take inside a transaction. */
-export const OUTSIDE_TRANSACTION: readonly OperationName[] = ['backupTo'];
+export const OUTSIDE_TRANSACTION: readonly OperationName[] = ['backupTo', 'compareWithJournal', 'verifyPart'];

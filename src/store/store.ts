@@ -12,13 +12,16 @@ interface Waiting {
 
 /** The station's record, opened. SQLite itself runs in a thread of its own, so that nobody here waits for the disk. */
 export class Store {
+  /** The database's file. */
+  readonly path: string;
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
   #nextId = 1;
   #gone: Fault | null = null;
   readonly #exited: Promise<void>;
 
-  private constructor(worker: Worker) {
+  private constructor(worker: Worker, path: string) {
+    this.path = path;
     this.#worker = worker;
     this.#exited = new Promise(resolve => {
       worker.once('exit', () => {
@@ -34,12 +37,19 @@ export class Store {
    * Opens (and with `create` makes) the database, takes the locks and migrates.
    * @throws Fault DB_UNREADABLE, DB_FOREIGN, DB_NEWER, STATION_BUSY
    */
-  static async open(options: { path: string; create: boolean; locks?: readonly string[] }): Promise<Store> {
+  static async open(options: {
+    path: string;
+    create: boolean;
+    locks?: readonly string[];
+    /** Who answers for what is done, in the journal. */
+    operator?: string;
+  }): Promise<Store> {
     const settings: WorkerSettings = {
       path: options.path,
       create: options.create,
       migrationsDir: fileURLToPath(new URL('../../migrations', import.meta.url)),
       locks: options.locks ?? [],
+      operator: options.operator ?? 'unknown',
     };
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: settings });
     await new Promise<void>((resolve, reject) => {
@@ -50,7 +60,7 @@ export class Store {
         else resolve();
       });
     });
-    return new Store(worker);
+    return new Store(worker, options.path);
   }
 
   /** Durable when it resolves. */

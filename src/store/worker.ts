@@ -4,8 +4,9 @@ import { asFault, openDatabase } from './database.ts';
 import type { Db } from './db.ts';
 import { toPlain } from './messages.ts';
 import type { Reply, Request, WorkerSettings } from './messages.ts';
-import { OPERATIONS, OUTSIDE_TRANSACTION } from './operations.ts';
+import { OUTSIDE_TRANSACTION } from './operations.ts';
 import type { OperationName } from './operations.ts';
+import { perform } from './perform.ts';
 import { takeLock } from './station-lock.ts';
 
 /*
@@ -23,9 +24,8 @@ function post(reply: Reply): void {
   parentPort?.postMessage(reply);
 }
 
-function perform(open: Db, { name, input }: Request): unknown {
-  const operation = OPERATIONS[name as OperationName] as (db: Db, input: unknown) => unknown;
-  return operation(open, input);
+function performed(open: Db, { name, input }: Request): unknown {
+  return perform(open, name as OperationName, input as never);
 }
 
 function flush(): void {
@@ -59,7 +59,7 @@ function commit(open: Db, requests: readonly Request[]): void {
     for (const request of requests) {
       open.raw.exec('SAVEPOINT one');
       try {
-        replies.push({ type: 'done', id: request.id, output: perform(open, request) });
+        replies.push({ type: 'done', id: request.id, output: performed(open, request) });
         failPoint(`record:${request.name}:performed`);
       } catch (error) {
         if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
@@ -81,7 +81,7 @@ function commit(open: Db, requests: readonly Request[]): void {
 
 function alone(open: Db, request: Request): void {
   try {
-    post({ type: 'done', id: request.id, output: perform(open, request) });
+    post({ type: 'done', id: request.id, output: performed(open, request) });
   } catch (error) {
     post({ type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) });
   }

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  constants,
   fchmodSync,
   fstatSync,
   fsyncSync,
@@ -11,9 +12,10 @@ import {
 } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { dirname } from 'node:path';
-import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { Fault } from '../core/errors.ts';
+import { syncFolder, writeNewFile } from '../core/secret-file.ts';
 import { systemCode } from '../core/system-code.ts';
+import { newIdentity, recipientTextOf } from './x25519.ts';
 
 /** A station's own age identity. `identity` is as secret as every key it opens. */
 export interface StationIdentity {
@@ -27,17 +29,34 @@ export function identityFileOf(database: string): string {
 }
 
 /**
- * Reads the identity file; its mode is tightened to 0600.
+ * Reads the station's identity file; its mode is tightened to 0600.
  * @returns null where there is none
  * @throws Fault VAULT_IDENTITY where it can't be read or holds none
  */
+// eslint-disable-next-line @typescript-eslint/require-await -- a fault of it is a rejection
 export async function readIdentity(path: string): Promise<StationIdentity | null> {
+  return read(path, true)?.[0] ?? null;
+}
+
+/**
+ * Reads a file that was named by hand, as `age-keygen` writes it, with one identity or several. It is left as it is: it may
+ * lie on a stick that can't be written, or be a pipe.
+ * @throws Fault VAULT_IDENTITY
+ */
+// eslint-disable-next-line @typescript-eslint/require-await -- a fault of it is a rejection
+export async function readIdentitiesByHand(path: string): Promise<readonly [StationIdentity, ...StationIdentity[]]> {
+  const identities = read(path, false);
+  if (identities) return identities;
+  throw new Fault('VAULT_IDENTITY', `there is no identity file ${path}`, { hint: 'check the path after --identity' });
+}
+
+function read(path: string, tighten: boolean): [StationIdentity, ...StationIdentity[]] | null {
   let text: string;
   try {
     const fd = openSync(path, 'r');
     try {
       const stat = fstatSync(fd);
-      if (stat.isFile() && stat.mode & 0o077) fchmodSync(fd, 0o600);
+      if (tighten && stat.isFile() && stat.mode & 0o077) fchmodSync(fd, 0o600);
       text = readFileSync(fd, 'utf8');
     } finally {
       closeSync(fd);
@@ -46,48 +65,59 @@ export async function readIdentity(path: string): Promise<StationIdentity | null
     if (systemCode(cause) === 'ENOENT') return null;
     throw new Fault('VAULT_IDENTITY', `the identity file ${path} can't be read (${systemCode(cause)})`, { cause });
   }
-  const identity = text
-    .split('\n')
-    .map(line => line.trim())
-    .find(line => line.startsWith('AGE-SECRET-KEY-'));
-  if (identity === undefined) throw new Fault('VAULT_IDENTITY', `the identity file ${path} holds no age identity`);
+  const lines = text.split('\n').map(line => line.trim());
+  const [first, ...others] = lines.filter(line => line.startsWith('AGE-SECRET-KEY-'));
+  if (first === undefined) throw new Fault('VAULT_IDENTITY', `the identity file ${path} holds no age identity`);
   try {
-    return { identity, recipient: await identityToRecipient(identity) };
+    return [withRecipient(first), ...others.map(withRecipient)];
   } catch {
-    // What age says of it may quote the line, which is secret.
+    // What is said of it may quote the line, which is secret.
     throw new Fault('VAULT_IDENTITY', `the identity file ${path} holds no valid age identity`);
   }
 }
 
+function withRecipient(identity: string): StationIdentity {
+  return { identity, recipient: recipientTextOf(identity) };
+}
+
+/** A fresh identity, in no file yet. */
+export function freshIdentity(): StationIdentity {
+  return withRecipient(newIdentity());
+}
+
 /**
- * Makes the identity file: exclusive, 0600, on disk together with its folder before anything is sealed to it. Where
- * another process was quicker, its identity is taken.
+ * Makes the station's identity file. Where another process was quicker, its identity is taken.
  * @throws Fault VAULT_IDENTITY
  */
 export async function makeIdentity(path: string): Promise<StationIdentity> {
-  const identity = await generateX25519Identity();
-  const recipient = await identityToRecipient(identity);
+  const made = freshIdentity();
+  const says = 'opens the backups and private keys of this station; keep a copy in a safe place';
+  if (writeIdentity(path, made, says)) return made;
+  const theirs = await readIdentity(path);
+  if (theirs) return theirs;
+  throw new Fault('VAULT_IDENTITY', `the identity file ${path} can't be made (EEXIST)`);
+}
+
+/**
+ * Writes an identity file: exclusive, 0600, on disk together with its folder before anything is sealed to it.
+ * @returns false where there is a file already, which is left as it is
+ * @throws Fault VAULT_IDENTITY
+ */
+export function writeIdentity(path: string, { identity, recipient }: StationIdentity, says: string): boolean {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.new`;
   try {
-    writeNew(
-      temporary,
-      `# photon-fleet: opens the backups and private keys of this station; keep a copy in a safe place\n` +
-        `# public key: ${recipient}\n${identity}\n`,
-    );
+    writeNewFile(temporary, `# photon-fleet: ${says}\n# public key: ${recipient}\n${identity}\n`);
     try {
       linkSync(temporary, path); // whole or not at all, and never over another one
     } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw error;
-      const theirs = await readIdentity(path);
-      if (theirs) return theirs;
+      if (systemCode(error) === 'EEXIST') return false;
       throw error;
     } finally {
       unlinkSync(temporary);
     }
     syncFolder(dirname(path));
-    return { identity, recipient };
+    return true;
   } catch (cause) {
-    if (cause instanceof Fault) throw cause;
     throw new Fault('VAULT_IDENTITY', `the identity file ${path} can't be made (${systemCode(cause)})`, {
       hint: 'name a folder that you may write to with --db or `vault.identityFile`',
       cause,
@@ -95,26 +125,25 @@ export async function makeIdentity(path: string): Promise<StationIdentity> {
   }
 }
 
-/** A new file, 0600, on disk when this returns; nothing of it is left where it can't be written. */
-function writeNew(path: string, text: string): void {
-  const fd = openSync(path, 'wx', 0o600);
+/**
+ * Overwrites an identity file and takes it away, so that neither its name nor, as far as the disk allows it, its bytes are
+ * left. One that is not there is gone already.
+ */
+export function destroyIdentity(path: string): void {
+  let fd: number;
   try {
-    const bytes = Buffer.from(text);
-    if (writeSync(fd, bytes) !== bytes.length) throw new Error('it was written in part only');
-    fsyncSync(fd);
+    fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
   } catch (error) {
-    unlinkSync(path);
+    if (systemCode(error) === 'ENOENT') return;
     throw error;
-  } finally {
-    closeSync(fd);
   }
-}
-
-function syncFolder(folder: string): void {
-  const fd = openSync(folder, 'r');
   try {
+    const noise = randomBytes(fstatSync(fd).size);
+    writeSync(fd, noise, 0, noise.length, 0);
     fsyncSync(fd);
   } finally {
     closeSync(fd);
   }
+  unlinkSync(path);
+  syncFolder(dirname(path));
 }

@@ -2,15 +2,15 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { parseDeviceId } from '#src/core/device-id.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { FAIL_POINTS, FAIL_VARIABLE } from '#src/core/fail-points.ts';
 import { classifyPrivateKey } from '#src/photon/classify-key.ts';
+import { simulatedId } from '#src/sim/rack-layout.ts';
 import { parseCloudFault, startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
 import { identityFileOf, readIdentity } from '#src/vault/identity-file.ts';
 import { vaultOf } from '#src/vault/vault.ts';
 import { breaches, lost, recorded } from '../support/audit.ts';
-import { Bench, exit, jsonLines, type Ended } from '../support/cli.ts';
+import { Bench, exit, jsonLines, type Ended, type Served } from '../support/cli.ts';
 import { dctInFolder } from '../support/flash-file.ts';
 
 /** `kill -9` at every boundary and inside every act: each point with each job and each answer of the cloud, as processes. */
@@ -126,57 +126,70 @@ const STANDS = SCENARIOS.flatMap(scenario =>
   })),
 );
 const CASES = STANDS.flatMap(scenario => scenario.points.map(point => ({ scenario, point })));
-/** Beside them: the replay, another server address after a cut, and a release. */
-const MORE = 16;
+/** Those whose points are processes of minutes; a machine may be four times slower. */
+const LONG_MS = 600_000;
+const MEDIUM_MS = 240_000;
 
 let bench: Bench;
 let cloud: VirtualCloud;
-let rack: string;
-let devices: readonly { readonly deviceId: DeviceId; readonly index: number; readonly firstKey: string | null }[];
-let next = 0;
+let next = CASES.length;
 
 beforeAll(async () => {
   bench = new Bench();
-  const flags = ['--count', String(CASES.length + MORE), '--hubs', '8', '--write-ms', '5', '--listen', '127.0.0.1:0'];
-  const served = await bench.serve(['rack', '--state', 'rack', ...flags]);
-  rack = served.address;
-  devices = served.devices.map(({ deviceId }, index) => ({
-    deviceId: parseDeviceId(deviceId)!,
-    index: index + 1,
-    firstKey: keyIn(index + 1),
-  }));
   cloud = await startVirtualCloud();
   const faults = CASES.flatMap(({ scenario }, n) =>
-    scenario.cloud === null ? [] : [parseCloudFault(`device:${devices[n]!.deviceId}:${scenario.cloud}`)],
+    scenario.cloud === null ? [] : [parseCloudFault(`device:${simulatedId(n + 1)}:${scenario.cloud}`)],
   );
   cloud.setFaults(faults);
-}, 120_000);
+}, MEDIUM_MS);
 
 afterAll(async () => {
   await cloud.close();
   await bench[Symbol.asyncDispose]();
-});
+}, MEDIUM_MS);
 
-function keyIn(index: number): string | null {
-  const { dct } = dctInFolder(bench.path('rack'), index);
-  return classifyPrivateKey(dct.subarray(34, 34 + 1216)).publicKey?.fingerprint ?? null;
+interface StandDevice {
+  readonly deviceId: DeviceId;
+  /** In its rack, from 1. */
+  readonly index: number;
+  readonly firstKey: string | null;
 }
 
-/** A station of its own, with some devices of the rack on its manifest. */
-class Stand {
+/** A station of its own with a rack of its own: what is shared is the cloud alone. */
+class Stand implements AsyncDisposable {
   readonly folder: string;
-  readonly devices: typeof devices;
+  readonly devices: readonly StandDevice[];
+  readonly #rack: Served;
   #before: ReadonlySet<string> = new Set();
 
-  constructor(first: number, count = 1) {
-    this.devices = devices.slice(first, first + count);
-    this.folder = bench.path(`stand-${first}`);
-    mkdirSync(this.folder);
-    const rows = this.devices.map(({ deviceId }) => deviceId);
-    writeFileSync(join(this.folder, 'rack.csv'), ['device_id', ...rows, ''].join('\n'));
+  private constructor(folder: string, rack: Served, ids: readonly DeviceId[]) {
+    this.folder = folder;
+    this.#rack = rack;
+    this.devices = ids.map((deviceId, n) => ({ deviceId, index: n + 1, firstKey: this.keyIn(n + 1) }));
   }
 
-  get device(): (typeof devices)[number] {
+  /** @param first the number of its first device among those of all stands */
+  static async open(first: number, count = 1): Promise<Stand> {
+    const folder = bench.path(`stand-${first}`);
+    mkdirSync(folder);
+    const ids = Array.from({ length: count }, (_, n) => simulatedId(first + n + 1));
+    const manifest = join(folder, 'rack.csv');
+    writeFileSync(manifest, ['device_id', ...ids, ''].join('\n'));
+    const flags = ['--state', join(folder, 'rack'), '--ids', manifest, '--count', String(count), '--hubs', '1'];
+    const rack = await bench.serve(['rack', ...flags, '--write-ms', '5', '--listen', '127.0.0.1:0']);
+    return new Stand(folder, rack, ids);
+  }
+
+  dctIn(index: number): ReturnType<typeof dctInFolder> {
+    return dctInFolder(join(this.folder, 'rack'), index);
+  }
+
+  keyIn(index: number): string | null {
+    const { dct } = this.dctIn(index);
+    return classifyPrivateKey(dct.subarray(34, 34 + 1216)).publicKey?.fingerprint ?? null;
+  }
+
+  get device(): StandDevice {
     return this.devices[0]!;
   }
 
@@ -199,7 +212,10 @@ class Stand {
 
   run(job: string, env: NodeJS.ProcessEnv = {}, ...more: string[]): ReturnType<Stand['cli']> {
     const manifest = join(this.folder, 'rack.csv');
-    return this.cli(['run', manifest, '--job', job, '--rack', rack, '--wait', '20', '--json', ...more], env);
+    return this.cli(
+      ['run', manifest, '--job', job, '--rack', this.#rack.address, '--wait', '20', '--json', ...more],
+      env,
+    );
   }
 
   /** The process dies at the point; what it has recorded is remembered. */
@@ -219,7 +235,7 @@ class Stand {
     const witnesses = this.devices.map(({ deviceId, index, firstKey }) => ({
       deviceId,
       firstKey,
-      dct: dctInFolder(bench.path('rack'), index).dct,
+      dct: this.dctIn(index).dct,
       told: cloud.keysOf(deviceId).map(({ fingerprint }) => fingerprint),
       maxInFlight: cloud.maxInFlight(deviceId),
     }));
@@ -239,13 +255,18 @@ class Stand {
       db.close();
     }
   }
+  /** The cloud and what lies in the folder stay. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#rack.child.kill('SIGKILL');
+    await exit(this.#rack.child);
+  }
 }
 
 describe.concurrent('killed at each of its points, one device for each, and finished by one run', () => {
-  test.each(STANDS)('$name', { timeout: 240_000 }, async scenario => {
+  test.each(STANDS)('$name', { timeout: LONG_MS }, async scenario => {
     const first = CASES.findIndex(one => one.scenario === scenario);
-    const stand = new Stand(first, scenario.points.length);
-    const before = stand.devices.map(({ index }) => dctInFolder(bench.path('rack'), index).sequence);
+    await using stand = await Stand.open(first, scenario.points.length);
+    const before = stand.devices.map(({ index }) => stand.dctIn(index).sequence);
     for (const [n, point] of scenario.points.entries()) {
       await stand.killed(point, env => stand.run(scenario.job, env, '--only', stand.devices[n]!.deviceId));
     }
@@ -259,7 +280,7 @@ describe.concurrent('killed at each of its points, one device for each, and fini
       const row = rows.find(one => one['deviceId'] === deviceId);
       const { outcome, code, cloud: told, message } = row ?? {};
       const earlier = outcome === 'skipped' && message === `settled earlier: ${String(scenario.row['outcome'])}`;
-      const { sequence } = dctInFolder(bench.path('rack'), index);
+      const { sequence } = stand.dctIn(index);
       return {
         point,
         row: earlier ? scenario.row : { outcome, code, cloud: told },
@@ -276,9 +297,9 @@ describe.concurrent('killed at each of its points, one device for each, and fini
     expect(ended.code).toBe(scenario.exitCode);
     if (scenario.job !== 'rekey') return;
     for (const { deviceId, index, firstKey } of stand.devices) {
-      expect(keyIn(index)).toBe(scenario.row['outcome'] === 'pass' ? stand.keys(deviceId)[0] : firstKey);
+      expect(stand.keyIn(index)).toBe(scenario.row['outcome'] === 'pass' ? stand.keys(deviceId)[0] : firstKey);
       if (scenario.cloud === null || scenario.cloud === 'refuse-after-store') {
-        expect(cloud.currentFingerprint(deviceId)).toBe(keyIn(index));
+        expect(cloud.currentFingerprint(deviceId)).toBe(stand.keyIn(index));
       }
     }
   });
@@ -287,8 +308,9 @@ describe.concurrent('killed at each of its points, one device for each, and fini
 describe.concurrent('beside a run, killed at', () => {
   test.each([...both('leaseSend', 'recordAccepted'), 'send:leased', 'send:answered'])(
     '%s, a replay is finished by the next one',
+    { timeout: MEDIUM_MS },
     async point => {
-      const stand = new Stand(CASES.length + (next += 1) - 1);
+      await using stand = await Stand.open((next += 1) - 1);
       await stand.run('rekey', {}, '--offline');
       await stand.killed(point, env => stand.cli(['replay'], env));
       const ended = await stand.cli(['replay', '--json']);
@@ -296,24 +318,28 @@ describe.concurrent('beside a run, killed at', () => {
       const left = point === 'record:recordAccepted:committed' ? 0 : 1;
       expect(JSON.parse(ended.stdout)).toEqual({ accepted: left, pending: 0, refused: 0, superseded: 0 });
       expect(ended.code).toBe(0);
-      expect(cloud.currentFingerprint(stand.device.deviceId)).toBe(keyIn(stand.device.index));
+      expect(cloud.currentFingerprint(stand.device.deviceId)).toBe(stand.keyIn(stand.device.index));
     },
   );
 
-  test.each(both('abandonWrite'))('%s, a job that says something else by now is begun anew', async point => {
-    const stand = new Stand(CASES.length + (next += 1) - 1);
-    const other = { PHOTON_FLEET_SERVER_HOST: 'two.example.com' };
-    await stand.killed('write:pointer-set', env => stand.run('server-key', env));
-    await stand.killed(point, env => stand.run('server-key', { ...other, ...env }));
-    const ended = await stand.run('server-key', other);
-    await stand.expectWhole();
-    expect(ended.code).toBe(0);
-    const { dct } = dctInFolder(bench.path('rack'), stand.device.index);
-    expect(dct.toString('latin1', 2082 + 386, 2082 + 401)).toBe('two.example.com');
-  });
+  test.each(both('abandonWrite'))(
+    '%s, a job that says something else by now is begun anew',
+    { timeout: MEDIUM_MS },
+    async point => {
+      await using stand = await Stand.open((next += 1) - 1);
+      const other = { PHOTON_FLEET_SERVER_HOST: 'two.example.com' };
+      await stand.killed('write:pointer-set', env => stand.run('server-key', env));
+      await stand.killed(point, env => stand.run('server-key', { ...other, ...env }));
+      const ended = await stand.run('server-key', other);
+      await stand.expectWhole();
+      expect(ended.code).toBe(0);
+      const { dct } = stand.dctIn(stand.device.index);
+      expect(dct.toString('latin1', 2082 + 386, 2082 + 401)).toBe('two.example.com');
+    },
+  );
 
-  test.each(both('releaseDevice'))('%s, a release is whole or was never made', async point => {
-    const stand = new Stand(CASES.length + (next += 1) - 1);
+  test.each(both('releaseDevice'))('%s, a release is whole or was never made', { timeout: MEDIUM_MS }, async point => {
+    await using stand = await Stand.open((next += 1) - 1);
     const { deviceId } = stand.device;
     await stand.run('rekey', { PHOTON_FLEET_QUARANTINE_AFTER: '1', PHOTON_FLEET_CLOUD_URL: 'http://127.0.0.1:9' });
     await stand.killed(point, env => stand.cli(['release', deviceId], env));
@@ -325,5 +351,6 @@ describe.concurrent('beside a run, killed at', () => {
 test('every fail point is tried', () => {
   const tried = new Set(CASES.map(({ point }) => point.replace(/@\d+$/, '')));
   for (const point of [...both('abandonWrite', 'releaseDevice')]) tried.add(point);
+  for (const point of FAIL_POINTS) if (/:(noteWorking|beginRewrap|resealPage|endRewrap)/.test(point)) tried.add(point); // vault.test.ts
   expect(FAIL_POINTS.filter(point => !tried.has(point))).toEqual([]);
 });

@@ -173,16 +173,13 @@ describe('what is sealed', () => {
     await bench.run(['run', 'two.csv', '--sim', '2', '--offline', '--wait', '0']);
     const { default: Database } = await import('better-sqlite3');
     const db = new Database(bench.path('photon-fleet.db'));
-    const guard = db
-      .prepare<[], string>(`SELECT sql FROM sqlite_schema WHERE name = 'keys_never_change'`)
-      .pluck()
-      .get();
-    db.exec(`DROP TRIGGER keys_never_change;
-      UPDATE keys SET sealed_private = (SELECT sealed_private FROM keys WHERE id = 2) WHERE id = 1; ${guard ?? ''}`);
+    db.exec(`UPDATE keys SET (sealed_private, sealed_sha256) =
+      (SELECT sealed_private, sealed_sha256 FROM keys WHERE id = 2) WHERE id = 1`);
     db.close();
     const { code, stdout, stderr } = await bench.run(['db', 'check']);
     expect(code).toBe(7);
     expect(stdout).toMatch(/^key 1 of [12]{24}: a sealed item of device [12]{24} is another one's \(deviceId\)$/m);
+    expect(stdout).toMatch(/^keys 1 is not what the journal says: sealed_sha256$/m);
     expect(stderr).toContain('[RECORD_INVALID]');
   });
 
@@ -197,7 +194,7 @@ describe('what is sealed', () => {
       code: 0,
       stdout: '…/photon-fleet.db: the record is whole\n',
     });
-    expect(stderr).toContain('what is sealed was not opened');
+    expect(stderr).toContain('what is sealed was compared with its hash, and not opened');
   });
 });
 

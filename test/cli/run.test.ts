@@ -301,7 +301,15 @@ describe('other commands', () => {
     await using bench = new Bench();
     const { code, stdout } = await bench.run(['doctor', '--json']);
     const { checks } = JSON.parse(stdout) as { checks: { name: string; state: string }[] };
-    expect(checks.map(({ name }) => name)).toEqual(['Node', 'clock', 'database', 'vault identity', 'USB', 'cloud']);
+    expect(checks.map(({ name }) => name)).toEqual([
+      'Node',
+      'clock',
+      'database',
+      'vault',
+      'core dumps',
+      'USB',
+      'cloud',
+    ]);
     expect(code).toBe(checks.some(({ state }) => state === 'bad') ? 2 : 0);
   });
 

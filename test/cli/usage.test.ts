@@ -44,6 +44,7 @@ describe('what a user can get wrong ends with 2, one clear line, a hint, and not
     ['a size of a rack that is none', ['run', 'good.csv', '--sim', 'many']],
     ['an ID that is not in the manifest', ['run', 'good.csv', '--sim', '1', '--only', 'ffffffffffffffffffffffff']],
     ['a limit of nothing', ['run', 'good.csv', '--sim', '1', '--limit', '0']],
+    ['an option of one value twice', ['run', 'good.csv', '--sim', '1', '--only', 'a', '--only', 'b']],
     ['a bad device ID', ['history', 'xyz']],
     ['no database', ['status']],
     ['a fault that is none', ['sim', 'rack', '--listen', '127.0.0.1:0', '--fault', '#1:fly']],
@@ -94,16 +95,16 @@ describe('what a user can get wrong ends with 2, one clear line, a hint, and not
 });
 
 describe('--help', () => {
-  test.each(['run', 'replay', 'devices', 'status', 'history', 'outbox', 'db', 'doctor', 'sim', 'demo'])(
-    'of %s has an example',
-    async command => {
-      await using bench = await open();
-      const { code, stdout } = await bench.run([command, '--help']);
-      expect(code).toBe(0);
-      expect(stdout).toContain('Examples:');
-      expect(stdout).toContain(`photon-fleet ${command}`);
-    },
-  );
+  test.each([
+    ...['run', 'replay', 'devices', 'status', 'history', 'keys', 'outbox', 'release', 'restore', 'vault', 'audit'],
+    ...['db', 'doctor', 'sim', 'demo'],
+  ])('of %s has an example', async command => {
+    await using bench = await open();
+    const { code, stdout } = await bench.run([command, '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toContain('Examples:');
+    expect(stdout).toContain(`photon-fleet ${command}`);
+  });
 
   test('--version says the version', async () => {
     await using bench = await open();

@@ -93,6 +93,7 @@ type Act =
       faults: ({ says: string; make: () => Behaviour } | null)[];
       cloud: string | null;
       cutAfter: number;
+      restore?: { index: number; nth: number };
     }
   | { kind: 'replay'; cloud: string | null; cutAfter: number }
   | { kind: 'plug' }
@@ -111,6 +112,21 @@ const act: fc.Arbitrary<Act> = fc.oneof(
       faults: fc.array(fc.option(fault, { freq: 2 }), { minLength: DEVICES, maxLength: DEVICES }),
       cloud,
       cutAfter,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant('run' as const),
+      job: fc.constant('rekey' as const),
+      again: fc.constant(false),
+      retryFailed: fc.constant(true),
+      offline: fc.integer({ min: 0, max: 4 }).map(n => n === 0),
+      host: fc.constant('one.example.com'),
+      faults: fc.array(fc.option(fault, { freq: 2 }), { minLength: DEVICES, maxLength: DEVICES }),
+      cloud,
+      cutAfter,
+      restore: fc.record({ index: fc.integer({ min: 0, max: DEVICES - 1 }), nth: fc.nat(5) }),
     }),
   },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('replay' as const), cloud, cutAfter }) },

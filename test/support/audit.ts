@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto';
 import Database from 'better-sqlite3';
+import { proveJournal } from '#src/cli/audit-verify.ts';
 import { checkAll } from '#src/cli/check-record.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { sha256Hex } from '#src/core/bytes.ts';
@@ -25,8 +26,15 @@ interface KeyRow {
   fingerprint: string;
   state: string;
   phase: string | null;
+  origin: string;
   sealed_private: Uint8Array | null;
   send: string | null;
+}
+
+interface BackupRow {
+  device_id: string;
+  fingerprint: string;
+  sealed: Uint8Array;
 }
 
 /**
@@ -41,19 +49,26 @@ export async function breaches(dbPath: string, vault: Vault, witnesses: readonly
   {
     await using store = await Store.open({ path: dbPath, create: false });
     said.push(...(await checkAll(store, vault)));
+    const { problems } = await proveJournal(store);
+    said.push(...problems.map(({ seq, what }) => `the journal, event ${seq}: ${what}`));
   }
   const db = new Database(dbPath, { readonly: true });
   try {
     const keys = db
       .prepare<[], KeyRow>(
-        `SELECT keys.device_id, keys.generation, keys.fingerprint, keys.state, keys.sealed_private, sends.state AS send,
+        `SELECT keys.device_id, keys.generation, keys.fingerprint, keys.state, keys.origin, keys.sealed_private,
+                sends.state AS send,
                 (SELECT phase FROM writes WHERE key_id = keys.id ORDER BY id DESC LIMIT 1) AS phase
            FROM keys LEFT JOIN sends ON sends.key_id = keys.id ORDER BY keys.generation`,
       )
       .all();
+    const backups = db
+      .prepare<[], BackupRow>('SELECT device_id, fingerprint, sealed FROM backups WHERE fingerprint IS NOT NULL')
+      .all();
     for (const witness of witnesses) {
-      const own = keys.filter(({ device_id: id }) => id === witness.deviceId);
-      said.push(...(await breachesOf(witness, own, vault)).map(words => `${witness.deviceId}: ${words}`));
+      const isOwn = ({ device_id: id }: { device_id: string }): boolean => id === witness.deviceId;
+      const found = await breachesOf(witness, keys.filter(isOwn), backups.filter(isOwn), vault);
+      said.push(...found.map(words => `${witness.deviceId}: ${words}`));
     }
   } finally {
     db.close();
@@ -61,7 +76,12 @@ export async function breaches(dbPath: string, vault: Vault, witnesses: readonly
   return said;
 }
 
-async function breachesOf(witness: Witness, keys: readonly KeyRow[], vault: Vault): Promise<string[]> {
+async function breachesOf(
+  witness: Witness,
+  keys: readonly KeyRow[],
+  backups: readonly BackupRow[],
+  vault: Vault,
+): Promise<string[]> {
   const said: string[] = [];
   const field = witness.dct.subarray(34, 34 + 1216);
   const { publicKey } = classifyPrivateKey(field);
@@ -69,7 +89,14 @@ async function breachesOf(witness: Witness, keys: readonly KeyRow[], vault: Vaul
   const key = keys.filter(({ fingerprint }) => fingerprint === there).at(-1);
   if (there !== null && there !== witness.firstKey) {
     if (!key) said.push('A: the key on it is not on record');
-    else if (key.sealed_private === null) said.push('A: the key on it is not sealed');
+    else if (key.origin === 'restored') {
+      const { deviceId } = witness;
+      const sealed = backups.filter(({ fingerprint }) => fingerprint === there);
+      const about = { purpose: 'backup', deviceId, generation: null, fingerprint: there } as const;
+      const opened = await Promise.all(sealed.map(one => vault.open(one.sealed, about)));
+      if (key.send === null) said.push('A: the key on it can not be sent');
+      if (!opened.some(dct => dct.subarray(34, 34 + 1216).equals(field))) said.push('A: no backup has the key on it');
+    } else if (key.sealed_private === null) said.push('A: the key on it is not sealed');
     else {
       if (key.send === null) said.push('A: the key on it can not be sent');
       const sealed = await vault.open(key.sealed_private, {
@@ -81,15 +108,16 @@ async function breachesOf(witness: Witness, keys: readonly KeyRow[], vault: Vaul
       if (!field.subarray(0, sealed.length).equals(sealed)) said.push('A: another private key is sealed');
     }
   }
-  const rank = new Map(keys.map(({ fingerprint, generation }) => [fingerprint, generation]));
   const rolledBack = new Set(keys.filter(({ phase }) => phase === 'rolled-back').map(({ fingerprint }) => fingerprint));
   let newest = 0;
   for (const fingerprint of witness.told) {
-    const generation = rank.get(fingerprint);
-    if (generation === undefined) said.push(`B: the cloud was told ${fingerprint}, which is not on record`);
+    // A key that was put back on purpose is a later generation too, and is told again as that.
+    const generations = keys.filter(one => one.fingerprint === fingerprint).map(one => one.generation);
+    const generation = generations.find(one => one >= newest);
+    if (generations.length === 0) said.push(`B: the cloud was told ${fingerprint}, which is not on record`);
     // After a roll-back the key before it is the one on the device, and is told again.
-    else if (generation < newest && rolledBack.size === 0) said.push('B: the cloud was told an older key again');
-    newest = Math.max(newest, generation ?? 0);
+    else if (generation === undefined && rolledBack.size === 0) said.push('B: the cloud was told an older key again');
+    newest = generation ?? newest;
   }
   if (witness.maxInFlight > 1) said.push('B: two of its keys were on their way at once');
   return said;

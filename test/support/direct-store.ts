@@ -1,12 +1,12 @@
 import { asFault, openDatabase } from '#src/store/database.ts';
 import type { Db } from '#src/store/db.ts';
 import {
-  OPERATIONS,
   OUTSIDE_TRANSACTION,
   type OperationInput,
   type OperationName,
   type OperationOutput,
 } from '#src/store/operations.ts';
+import { perform } from '#src/store/perform.ts';
 import type { Store } from '#src/store/store.ts';
 
 const MIGRATIONS = new URL('../../migrations', import.meta.url).pathname;
@@ -26,10 +26,9 @@ export class DirectStore implements AnyStore {
 
   async call<N extends OperationName>(name: N, input: OperationInput<N>): Promise<OperationOutput<N>> {
     await Promise.resolve();
-    const operation = OPERATIONS[name] as (db: Db, input: unknown) => OperationOutput<N>;
     try {
-      if (OUTSIDE_TRANSACTION.includes(name)) return operation(this.#db, input);
-      return this.#db.raw.transaction(() => operation(this.#db, input)).immediate();
+      if (OUTSIDE_TRANSACTION.includes(name)) return perform(this.#db, name, input);
+      return this.#db.raw.transaction(() => perform(this.#db, name, input)).immediate();
     } catch (error) {
       throw asFault(error, this.#path);
     }

@@ -14,6 +14,7 @@ import { DfuDevice } from '#src/dfu/dfu-device.ts';
 import type { FleetOptions } from '#src/fleet/options.ts';
 import { runFleet } from '#src/fleet/run-fleet.ts';
 import { loadJob } from '#src/job/job.ts';
+import { restoreJob } from '#src/job/restore-job.ts';
 import type { ServerSettings } from '#src/job/server-change.ts';
 import { makeKeyPair } from '#src/keys/make-key-pair.ts';
 import type { ManifestRow } from '#src/manifest/manifest.ts';
@@ -40,6 +41,8 @@ export interface RunSettings extends Partial<Omit<FleetOptions, 'rows' | 'job' |
   /** Its real path; `/rack.csv` if left out. */
   readonly manifest?: string;
   readonly job?: string;
+  /** The number of a backup of the first row's device: `restore` in place of a run. */
+  readonly restore?: number;
   readonly server?: ServerSettings;
   readonly offline?: boolean;
   readonly again?: boolean;
@@ -164,18 +167,30 @@ export class Station implements AsyncDisposable {
       ...fleet
     } = settings;
     const { clock } = this;
-    const job = loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null });
+    const job =
+      settings.restore === undefined
+        ? loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null })
+        : restoreJob(settings.restore, await this.backup(rows[0]!.deviceId, settings.restore));
     const deliverer = this.deliverer(token);
-    const opened = await this.store.call('openRun', {
-      job: job.name,
-      manifest,
-      manifestSha256: 'x',
-      rows: rows.map(row => ({ ...row, extra: {} })),
-      again,
-      retryFailed,
-      quarantineAfter,
-      at: clock.now(),
-    });
+    const opened = await (settings.restore === undefined
+      ? this.store.call('openRun', {
+          job: job.name,
+          manifest,
+          manifestSha256: 'x',
+          rows: rows.map(row => ({ ...row, extra: {} })),
+          again,
+          retryFailed,
+          quarantineAfter,
+          at: clock.now(),
+        })
+      : this.store.call('openRestore', {
+          deviceId: rows[0]!.deviceId,
+          backupId: settings.restore,
+          sha256: 'x',
+          productId: null,
+          why: null,
+          at: clock.now(),
+        }));
     const events: RunEvent[] = [];
     const ledger = inRealTime(ledgerOf(this.store), clock);
     const buses: readonly UsbBus[] = settings.buses ?? [simBus(this.rack)];
@@ -223,6 +238,14 @@ export class Station implements AsyncDisposable {
     );
     const devices = events.filter(event => event.type === 'device');
     return { summary, events, devices: new Map(devices.map(device => [device.deviceId, device])) };
+  }
+
+  /** What was sealed of a device's backup. */
+  async backup(deviceId: DeviceId, backupId: number): Promise<Buffer> {
+    const [found] = await this.store.call('sealedBackups', { afterBackupId: backupId - 1, limit: 1 });
+    if (found?.backupId !== backupId) throw new Error(`there is no backup ${backupId}`);
+    const { sealed, fingerprint } = found;
+    return this.vault.open(sealed, { purpose: 'backup', deviceId, generation: null, fingerprint });
   }
 
   history(deviceId: DeviceId): Promise<DeviceHistory> {

@@ -10,6 +10,7 @@ import { Secret } from '#src/core/secret.ts';
 import { DfuDevice } from '#src/dfu/dfu-device.ts';
 import { runFleet } from '#src/fleet/run-fleet.ts';
 import { loadJob } from '#src/job/job.ts';
+import { restoreJob } from '#src/job/restore-job.ts';
 import type { KeyPair } from '#src/keys/make-key-pair.ts';
 import { classifyPrivateKey } from '#src/photon/classify-key.ts';
 import type { Behaviour } from '#src/sim/photon-behaviour.ts';
@@ -45,6 +46,8 @@ export interface RunPlan {
   readonly cloud: string | null;
   /** The process dies after so many acts. */
   readonly cutAfter: number;
+  /** A backup of one device is put back in place of a run: the nth, counted round. */
+  readonly restore?: { readonly index: number; readonly nth: number };
 }
 
 /** A station, a rack whose flash lies in files, and a cloud; each run is a process that may die. */
@@ -124,21 +127,34 @@ export class World implements AsyncDisposable {
     this.cloud.setFaults(plan.cloud === null ? [] : [parseCloudFault(plan.cloud)]);
     const cut = new Cut(plan.cutAfter);
     const server = { key: 'keep', host: plan.host, port: null };
-    const job = loadJob(plan.job, JOBS_DIR, server);
+    const restore = plan.restore && (await this.#backupOf(plan.restore));
+    if (plan.restore && !restore) return null;
+    const job = restore ? restoreJob(restore.backupId, restore.dct) : loadJob(plan.job, JOBS_DIR, server);
     const deliverer = this.#deliverer(cut, 'run');
-    const rows = this.rack.devices.map(({ deviceId }, index) => rowOf(deviceId, index + 2));
+    const rows = this.rack.devices
+      .map(({ deviceId }, index) => rowOf(deviceId, index + 2))
+      .filter(({ deviceId }) => !restore || deviceId === restore.deviceId);
     try {
       const opened = await cut.around(() =>
-        this.store.call('openRun', {
-          job: job.name,
-          manifest: '/rack.csv',
-          manifestSha256: 'x',
-          rows: rows.map(row => ({ ...row, extra: {} })),
-          again: plan.again,
-          retryFailed: plan.retryFailed,
-          quarantineAfter: 0,
-          at: Date.now(),
-        }),
+        restore
+          ? this.store.call('openRestore', {
+              deviceId: restore.deviceId,
+              backupId: restore.backupId,
+              sha256: 'x',
+              productId: null,
+              why: null,
+              at: Date.now(),
+            })
+          : this.store.call('openRun', {
+              job: job.name,
+              manifest: '/rack.csv',
+              manifestSha256: 'x',
+              rows: rows.map(row => ({ ...row, extra: {} })),
+              again: plan.again,
+              retryFailed: plan.retryFailed,
+              quarantineAfter: 0,
+              at: Date.now(),
+            }),
       );
       return await runFleet(
         {
@@ -180,6 +196,28 @@ export class World implements AsyncDisposable {
     } finally {
       this.#faults.fill(null);
     }
+  }
+
+  async #backupOf({
+    index,
+    nth,
+  }: {
+    index: number;
+    nth: number;
+  }): Promise<{ deviceId: DeviceId; backupId: number; dct: Buffer } | null> {
+    const deviceId = this.id(index);
+    const all = (await this.store.call('sealedBackups', { afterBackupId: 0, limit: 1000 })).filter(
+      one => one.deviceId === deviceId,
+    );
+    const one = all[nth % all.length];
+    if (!one) return null;
+    const dct = await this.vault.open(one.sealed, {
+      purpose: 'backup',
+      deviceId,
+      generation: null,
+      fingerprint: one.fingerprint,
+    });
+    return { deviceId, backupId: one.backupId, dct };
   }
 
   /** A replay beside or after the runs, which may die too. */

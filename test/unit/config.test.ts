@@ -62,7 +62,9 @@ describe('without a file, variables or flags', () => {
         productId: null,
       },
       server: { key: 'keep', host: null, port: null },
-      vault: { identityFile: null },
+      vault: { policy: 'local', recipients: [], identityFile: null },
+      audit: { checkpointDir: null, signingKeyFile: null },
+      operator: null,
       log: null,
       verbose: false,
     });
@@ -108,6 +110,8 @@ describe('precedence', () => {
   test('every key but the map of sockets has its variable and its flag', () => {
     expect(Object.fromEntries(CONFIG_KEYS.map(key => [envName(key), flagName(key)]))).toMatchInlineSnapshot(`
       {
+        "PHOTON_FLEET_AUDIT_CHECKPOINT_DIR": "--audit-checkpoint-dir",
+        "PHOTON_FLEET_AUDIT_SIGNING_KEY_FILE": "--audit-signing-key-file",
         "PHOTON_FLEET_CLOUD_CONCURRENCY": "--cloud-concurrency",
         "PHOTON_FLEET_CLOUD_INSECURE": "--cloud-insecure",
         "PHOTON_FLEET_CLOUD_PRODUCT_ID": "--cloud-product-id",
@@ -120,6 +124,7 @@ describe('precedence', () => {
         "PHOTON_FLEET_JOB": "--job",
         "PHOTON_FLEET_LOG": "--log",
         "PHOTON_FLEET_MAX_FAIL": "--max-fail",
+        "PHOTON_FLEET_OPERATOR": "--operator",
         "PHOTON_FLEET_PER_HUB": "--per-hub",
         "PHOTON_FLEET_QUARANTINE_AFTER": "--quarantine-after",
         "PHOTON_FLEET_RACKS": "--rack",
@@ -128,6 +133,8 @@ describe('precedence', () => {
         "PHOTON_FLEET_SERVER_PORT": "--server-port",
         "PHOTON_FLEET_SOCKETS": "--sockets",
         "PHOTON_FLEET_VAULT_IDENTITY_FILE": "--vault-identity-file",
+        "PHOTON_FLEET_VAULT_POLICY": "--vault-policy",
+        "PHOTON_FLEET_VAULT_RECIPIENTS": "--vault-recipients",
         "PHOTON_FLEET_VERBOSE": "--verbose",
         "PHOTON_FLEET_WAIT": "--wait",
       }
@@ -260,7 +267,7 @@ db:
         config.yaml:18:9: \`server.host\` must be an IPv4 address, or a domain of at most 63 characters, is "10.0.0.300"
         config.yaml:19:9: \`server.port\` must be a whole number from 1 to 65534, is 65535
         config.yaml:20:1: unknown key "tokenFile": did you mean \`cloud.tokenFile\`?
-        config.yaml:21:8: \`vault\` must be a map of keys (identityFile), is 5
+        config.yaml:21:8: \`vault\` must be a map of keys (policy, recipients, identityFile), is 5
         config.yaml:22:1: \`db\` must be a path, is empty
         --wait: \`wait\` must be a number of seconds from 0 to 2000000, is NaN
         --concurrency: \`concurrency\` must be a whole number from 1 to 1024, is 1.5

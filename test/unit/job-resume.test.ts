@@ -28,6 +28,7 @@ function openIn(phase: OpenPhase): OpenWrite {
       sealed: new Uint8Array(1),
     },
     key: null,
+    restores: null,
     doubt: 'none',
   };
 }

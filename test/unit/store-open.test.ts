@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openDatabase } from '#src/store/database.ts';
+import { compareWithJournal } from '#src/store/ops/audit.ts';
 import { checkRecord } from '#src/store/ops/check.ts';
 import { Store } from '#src/store/store.ts';
 import { Child } from '../support/children.ts';
@@ -50,14 +52,20 @@ describe('a database', () => {
       [
         'attempts',
         'backups',
+        'checkpoints',
         'devices',
+        'journal',
+        'key_changes',
+        'key_marks',
         'keys',
         'releases',
+        'restores',
         'rows',
         'runs',
         'sends',
         'station',
         'steps',
+        'working_identities',
         'writes',
       ].sort(),
     );
@@ -126,12 +134,13 @@ describe('a database', () => {
 
   test('of the first schema grows up to this one, and knows which attempt took a write how far', () => {
     const path = folder.file('a.db');
-    const first = folder.file('first');
-    mkdirSync(first);
-    copyFileSync(join(MIGRATIONS, '0001_first.sql'), join(first, '0001_first.sql'));
-    const old = openDatabase({ path, create: true, migrationsDir: first });
+    const old = new Database(path);
+    old.exec(readFileSync(join(MIGRATIONS, '0001_first.sql'), 'utf8'));
+    old.pragma(`application_id = ${Buffer.from('PFLT').readUInt32BE()}`);
+    old.pragma('user_version = 1');
     const id = '1'.repeat(24);
-    old.raw.exec(`
+    old.exec(`
+      INSERT INTO station VALUES (1, 'the-station', 'age1mine', 1);
       INSERT INTO runs VALUES (1, 'rekey', '/r.csv', 'x', 0, 'running', 1, NULL, NULL);
       INSERT INTO devices VALUES ('${id}', 'photon', 'new', '1-1.1', 1, 1);
       INSERT INTO attempts VALUES (1, 1, '${id}', '1-1.1', 'error', 'USB_GONE', 'x', 10, 20), (2, 1, '${id}', '1-1.1', NULL, NULL, NULL, 30, NULL);
@@ -140,11 +149,29 @@ describe('a database', () => {
       INSERT INTO sends VALUES (1, 1, '${id}', NULL, 'pending', 3, 2, 0, 503, 'busy', NULL, NULL, NULL, 12, 32);
       INSERT INTO writes VALUES (1, '${id}', 1, 1, 1, 1, 34, 100, 'o', 'n', 'unknown', 0, 12, 32);
     `);
-    old.raw.close();
+    old.close();
     const db = openDatabase({ path, create: false, migrationsDir: MIGRATIONS });
     expect(db.all('SELECT last_attempt_id FROM writes')).toEqual([{ last_attempt_id: 2 }]);
     expect(db.all('SELECT unknowns, unanswered FROM sends')).toEqual([{ unknowns: 2, unanswered: 2 }]);
     expect(checkRecord(db)).toEqual([]);
+    const sealed = createHash('sha256').update(Buffer.alloc(1)).digest('hex');
+    expect(db.all('SELECT sealed_sha256 FROM keys UNION ALL SELECT sealed_sha256 FROM backups')).toEqual([
+      { sealed_sha256: sealed },
+      { sealed_sha256: sealed },
+    ]);
+    expect(db.all('SELECT vault_policy, vault_recipients FROM station')).toEqual([
+      { vault_policy: 'local', vault_recipients: '["age1mine"]' },
+    ]);
+    expect(db.all('SELECT state, reason FROM key_changes')).toEqual([
+      { state: 'pre-activation', reason: 'made' },
+      { state: 'active', reason: 'verified on the device' },
+    ]);
+    // What was there before the journal is told by its first events.
+    expect(compareWithJournal(db)).toMatchObject({ problems: [] });
+    expect(db.all(`SELECT body ->> '$.event' AS event FROM journal WHERE seq < 3`)).toEqual([
+      { event: 'journal-begun' },
+      { event: 'record-adopted' },
+    ]);
     db.raw.close();
   });
 

@@ -28,12 +28,19 @@ describe('what the schema itself refuses, whoever asks', () => {
     ['DELETE FROM attempts', 'an attempt never goes'],
     ['DELETE FROM sends', 'a send never goes'],
     ['DELETE FROM writes', 'a write never goes'],
-    [`INSERT INTO backups SELECT NULL, 'nobody', attempt_id, 1, '', 1, '', NULL, x'00' FROM backups`, 'FOREIGN KEY'],
+    ['UPDATE writes SET restored_backup_id = backup_id', 'a write never changes'],
+    [
+      `INSERT INTO backups (device_id, attempt_id, taken_at, sha256, bytes, classification, sealed)
+         SELECT 'nobody', attempt_id, 1, '', 1, '', x'00' FROM backups`,
+      'FOREIGN KEY',
+    ],
+    [`UPDATE backups SET sealed = x'00', sealed_sha256 = NULL`, 'a backup never changes'],
+    [`UPDATE backups SET sealed = x'', sealed_sha256 = 'x'`, 'a backup never changes'],
     [`UPDATE writes SET phase = 'finished'`, 'CHECK constraint failed'],
     ['UPDATE writes SET length = 4097', 'a write never changes'],
     [`UPDATE writes SET new_sha256 = 'x'`, 'a write never changes'],
     [
-      'INSERT INTO writes SELECT NULL, device_id, attempt_id, backup_id, key_id, 1, 0, 4097, old_sha256, new_sha256, phase, 0, 0, 0, NULL FROM writes',
+      'INSERT INTO writes SELECT NULL, device_id, attempt_id, backup_id, key_id, 1, 0, 4097, old_sha256, new_sha256, phase, 0, 0, 0, NULL, NULL FROM writes',
       'CHECK constraint failed',
     ],
     [`UPDATE keys SET sealed_private = NULL`, 'a key never changes'],
@@ -41,7 +48,10 @@ describe('what the schema itself refuses, whoever asks', () => {
     [`UPDATE attempts SET started_at = 1`, 'an attempt never changes'],
     [`UPDATE sends SET state = 'sent'`, 'CHECK constraint failed'],
     [`UPDATE keys SET state = 'current'`, 'CHECK constraint failed'],
-    ['INSERT INTO station SELECT 2, station_id, NULL, 1 FROM station', 'CHECK constraint failed'],
+    [
+      'INSERT INTO station (only_one, station_id, created_at) SELECT 2, station_id, 1 FROM station',
+      'CHECK constraint failed',
+    ],
     [`UPDATE sends SET next_at = 'soon'`, 'cannot store TEXT value in INTEGER column'],
   ])('%s', (sql, why) => {
     expect(() => db.exec(sql)).toThrow(why);

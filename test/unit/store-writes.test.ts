@@ -44,6 +44,7 @@ describe('a write that goes well', () => {
       oldSha256: 'o',
       newSha256: 'n',
       doubt: 'none',
+      restores: null,
       backup: {
         backupId: 1,
         sha256: 'b'.repeat(64),

@@ -124,9 +124,10 @@ describe.skipIf(!hasAge)('the `age` program', () => {
 
   test('seals to the recipient of the station what the vault can open', async () => {
     using folder = tempFolder();
-    const vault = vaultOf(await makeIdentity(folder.file('a.identity')));
+    const identity = await makeIdentity(folder.file('a.identity'));
+    const vault = vaultOf(identity);
     writeFileSync(folder.file('plain'), envelope(BACKUP, BYTES));
-    const { stdout } = spawnSync('age', ['-r', vault.recipient, folder.file('plain')]);
+    const { stdout } = spawnSync('age', ['-r', identity.recipient, folder.file('plain')]);
     expect(await vault.open(stdout, BACKUP)).toEqual(BYTES);
   });
 });

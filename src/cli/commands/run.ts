@@ -8,6 +8,7 @@ export interface RunArgs extends RackArgs {
   readonly watch: boolean | undefined;
   readonly limit: number | undefined;
   readonly only: string | undefined;
+  readonly 'only-compromised': boolean | undefined;
   readonly offline: boolean | undefined;
   readonly plan: boolean | undefined;
   readonly 'retry-failed': boolean | undefined;
@@ -40,6 +41,10 @@ export const runCommand: CommandSpec<RunArgs> = {
         .option('watch', { type: 'boolean', describe: 'Go on until every row is settled, or Ctrl-C' })
         .option('limit', { type: 'number', requiresArg: true, describe: 'Begin with at most this many devices' })
         .option('only', { type: 'string', requiresArg: true, describe: 'Only these device IDs (ID,ID,…)' })
+        .option('only-compromised', {
+          type: 'boolean',
+          describe: 'Only devices with a key that is marked compromised: they get a new one, settled or not',
+        })
         .option('offline', { type: 'boolean', describe: 'Send nothing: keys wait in the outbox for `replay`' })
         .option('plan', { type: 'boolean', describe: 'Say what would be done, and touch nothing' })
         .option('retry-failed', { type: 'boolean', describe: 'Work again on rows that failed or were refused' })
@@ -66,6 +71,7 @@ export const runCommand: CommandSpec<RunArgs> = {
   examples: [
     ['$0 run rack.csv', 'a new key for every listed device'],
     ['$0 run rack.csv --plan', 'what would be done'],
+    ['$0 run rack.csv --only-compromised', 'a new key where `keys mark` says that it is needed'],
     ['$0 run rack.csv --job backup', 'save keys and settings, write nothing'],
     ['$0 run rack.csv --sim 24x3', 'try it without hardware'],
   ],

@@ -66,7 +66,7 @@ export function isUsable(pair: KeyPair): boolean {
 
 async function recordedKey({ subject, vault }: StepContext, open: OpenWrite): Promise<KeyPair> {
   const { key } = open;
-  if (!key) throw new Fault('BUG', 'a re-key is on record without its key');
+  if (!key?.sealedPrivate) throw new Fault('BUG', 'a re-key is on record without its key');
   const privateDer = await vault.open(key.sealedPrivate, {
     purpose: 'private-key',
     deviceId: subject.deviceId,
@@ -76,6 +76,7 @@ async function recordedKey({ subject, vault }: StepContext, open: OpenWrite): Pr
   const parsed = parsePrivateDer(privateDer);
   const publicKey = parsed && publicKeyOf(parsed.numbers.n, parsed.numbers.e);
   if (publicKey?.fingerprint !== key.fingerprint) {
+    wipe(privateDer);
     throw new Fault('VAULT_SEALED_WRONG', `the sealed key of generation ${key.generation} is not the one on record`);
   }
   return { ...publicKey, privateDer };

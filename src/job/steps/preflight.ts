@@ -7,7 +7,8 @@ import { idFromDct } from '../../photon/identity.ts';
 import { dctAlternate } from '../alternates.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
-import { decideResume } from '../work.ts';
+import { decideResume, isOfThisJob } from '../work.ts';
+import type { Resume } from '../work.ts';
 
 /**
  * Step 2: DFU idle, the alternate settings that a Photon has, the DCT readable and of this very device; then what the
@@ -35,18 +36,23 @@ export const preflight: Step<Record<string, never>> = {
     if (!plan.writes) return 'ok';
     work.open = await ledger.openWrite(subject.deviceId);
     work.resume = decideResume(work.open, dct);
-    if (work.resume === 'conflict' && context.again) work.resume = 'anew';
-    if (work.open && (work.open.key === null) === plan.newKey) {
-      // The open write is another job's.
+    if (work.resume === 'conflict' && (context.again || plan.restore)) work.resume = 'anew';
+    if (work.open && !isOfThisJob(work.open, plan)) {
       if (!plan.newKey) {
-        throw new Fault('UNFINISHED_WRITE', 'a re-key of this device was cut short and is not finished yet');
+        const what = work.open.restores === null ? 're-key' : 'restore';
+        throw new Fault('UNFINISHED_WRITE', `a ${what} of this device was cut short and is not finished yet`);
       }
-      work.resume = 'anew';
+      // A key that the cloud refused is taken off the device first: else it could be what a roll-back comes back to.
+      if (!waitsForRollBack(work.resume) || !plan.sends) work.resume = 'anew';
     }
     await mendOwnWrite(context);
     return 'ok';
   },
 };
+
+function waitsForRollBack(resume: Resume): boolean {
+  return resume === 'roll-back' || resume === 'rolled-back' || resume === 'conflict';
+}
 
 /**
  * Neither block is there, and it was this session that wrote: its own block came out wrong, and is written once more.

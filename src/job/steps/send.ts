@@ -3,6 +3,7 @@ import { Fault } from '../../core/errors.ts';
 import { isUncertain } from '../../core/ledger.ts';
 import { rollBack } from '../roll-back.ts';
 import type { Step, StepContext } from '../step.ts';
+import { fingerprintWritten } from '../work.ts';
 import { untilNoSendIsInFlight } from './write.ts';
 
 /**
@@ -14,10 +15,10 @@ export const send: Step<Record<string, never>> = {
   options: z.strictObject({}),
   deadlineMs: 600_000,
   async run(context) {
-    const { ledger, sender, clock, work } = context;
+    const { ledger, sender, clock, work, plan } = context;
     const { resume, open, writeId, sendId } = work;
     if (writeId === null || sendId === null) throw new Fault('BUG', 'send without a write');
-    work.fingerprint = work.key?.fingerprint ?? open?.key?.fingerprint ?? null;
+    work.fingerprint = fingerprintWritten(work, plan);
     if (resume === 'leave') {
       work.cloud = 'accepted';
       return 'skipped';
@@ -59,6 +60,7 @@ async function takeBack(context: StepContext, how: Parameters<typeof rollBack>[1
   await rollBack(context, how);
   throw new Fault(
     isUncertain(how.doubt, context.work.backup?.fingerprint ?? null) ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED',
-    `${said}; the old key is back on the device`,
+    `${said}; the ${context.plan.restore ? 'key that it had' : 'old key'} is back on the device`,
+    context.plan.restore ? { hint: 'claim the device for this account, then ask for the restore again' } : {},
   );
 }

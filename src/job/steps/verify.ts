@@ -2,13 +2,14 @@ import { z } from 'zod';
 import { firstDifference, sha256Hex, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { Step } from '../step.ts';
+import { fingerprintWritten } from '../work.ts';
 
 /** Step 6: what was written is read back, every byte; then the key is active and its send pending, in one transaction. */
 export const verify: Step<Record<string, never>> = {
   name: 'verify',
   options: z.strictObject({}),
   deadlineMs: 30_000,
-  async run({ device, ledger, clock, work }) {
+  async run({ device, ledger, clock, work, plan }) {
     const { resume, writeId, open, block } = work;
     if (resume !== 'fresh' && resume !== 'anew' && resume !== 'write' && resume !== 'verify') return 'skipped';
     if (writeId === null) throw new Fault('BUG', 'verify without a write');
@@ -29,7 +30,7 @@ export const verify: Step<Record<string, never>> = {
       );
     }
     await ledger.markVerified({ writeId, at: clock.now() });
-    work.fingerprint = work.key?.fingerprint ?? open?.key?.fingerprint ?? work.fingerprint;
+    if (plan.newKey) work.fingerprint = fingerprintWritten(work, plan);
     return 'ok';
   },
 };

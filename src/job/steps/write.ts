@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { sha256Hex } from '../../core/bytes.ts';
+import { sameBytes, sha256Hex } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
+import type { NewKey } from '../../core/ledger.ts';
 import { DEVICE_KEY_BITS } from '../../keys/make-key-pair.ts';
 import { blockOf, composeBlock, dctOf } from '../block.ts';
 import type { ServerOptions } from '../server-change.ts';
@@ -32,6 +33,7 @@ export const write: Step<ServerOptions> = {
   async run(context) {
     const { device, ledger, clock, work, drain, plan } = context;
     const { open } = work;
+    if (plan.restore) work.note = plan.restore.warning;
     if (open && work.resume !== 'fresh' && work.resume !== 'anew') {
       work.writeId = open.writeId;
       work.sendId = open.key?.sendId ?? null;
@@ -49,15 +51,21 @@ export const write: Step<ServerOptions> = {
     if (writeId === null) throw new Fault('BUG', 'a write without an intent on record');
     work.underWay = true;
     await untilNoSendIsInFlight(context, () => ledger.markWriting({ writeId, at: clock.now() }));
-    const { offset, next } = blockOf(work);
+    const { offset, old, next } = blockOf(work);
+    if (plan.restore && sameBytes(old, next)) {
+      work.note ??= ALREADY_THERE;
+      return 'skipped'; // a write wears the flash, and may fail
+    }
     work.sentWriteId = writeId;
     await device.writeBlock(work.alternate, offset, next);
     return 'ok';
   },
 };
 
+const ALREADY_THERE = { message: 'these very bytes were there already: nothing was written', hint: null };
+
 async function prepare(context: StepContext): Promise<void> {
-  const { subject, attemptId, ledger, vault, clock, work } = context;
+  const { subject, attemptId, ledger, clock, work, plan } = context;
   const block = blockOf(work);
   if (!work.backup) throw new Fault('BUG', 'a write without a backup');
   if (work.open) {
@@ -66,17 +74,6 @@ async function prepare(context: StepContext): Promise<void> {
     await ledger.abandonWrite({ writeId: work.open.writeId, at: clock.now(), oldFingerprint });
   }
   const at = clock.now();
-  const pair = work.key;
-  const generation = pair ? await ledger.nextGeneration(subject.deviceId) : 0;
-  const sealedPrivate =
-    pair &&
-    (await vault.seal(pair.privateDer, {
-      purpose: 'private-key',
-      deviceId: subject.deviceId,
-      generation,
-      fingerprint: pair.fingerprint,
-      at,
-    }));
   const { writeId, sendId } = await ledger.prepareWrite({
     deviceId: subject.deviceId,
     attemptId,
@@ -86,22 +83,32 @@ async function prepare(context: StepContext): Promise<void> {
     length: block.next.length,
     oldSha256: sha256Hex(block.old),
     newSha256: sha256Hex(block.next),
-    key:
-      pair && sealedPrivate
-        ? {
-            generation,
-            fingerprint: pair.fingerprint,
-            publicPem: pair.pem,
-            algorithm: 'rsa',
-            bits: DEVICE_KEY_BITS,
-            sealedPrivate,
-            productId: subject.productId,
-          }
-        : null,
+    key: await keyOf(context, at),
+    ...(plan.restore && { restores: plan.restore.backupId }),
     at,
   });
   work.writeId = writeId;
   work.sendId = sendId;
+}
+
+/** The key of the block, as it goes on record; null where the block changes none, or puts none back. */
+async function keyOf({ subject, ledger, vault, work, plan }: StepContext, at: number): Promise<NewKey | null> {
+  const pair = work.key;
+  const publicKey = pair ?? plan.restore?.publicKey;
+  if (!publicKey) return null;
+  const { fingerprint, pem } = publicKey;
+  const { deviceId, productId } = subject;
+  const generation = await ledger.nextGeneration(deviceId);
+  const about = { purpose: 'private-key', deviceId, generation, fingerprint, at } as const;
+  return {
+    generation,
+    fingerprint,
+    publicPem: pem,
+    algorithm: 'rsa',
+    bits: plan.restore?.bits ?? DEVICE_KEY_BITS,
+    sealedPrivate: pair && (await vault.seal(pair.privateDer, about)),
+    productId,
+  };
 }
 
 /**

@@ -1,3 +1,4 @@
+import { sha256Hex } from '../../core/bytes.ts';
 import type { DeviceId } from '../../core/device-id.ts';
 import type { NewBackup } from '../../core/ledger.ts';
 import type { Db } from '../db.ts';
@@ -29,8 +30,8 @@ export function beginAttempt(
 
 export function saveBackup(db: Db, backup: NewBackup): { backupId: number } {
   const { id } = db.run(
-    `INSERT INTO backups (device_id, attempt_id, taken_at, sha256, bytes, classification, fingerprint, sealed)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+    `INSERT INTO backups (device_id, attempt_id, taken_at, sha256, bytes, classification, fingerprint, sealed, sealed_sha256)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     backup.deviceId,
     backup.attemptId,
     backup.takenAt,
@@ -39,6 +40,7 @@ export function saveBackup(db: Db, backup: NewBackup): { backupId: number } {
     backup.classification,
     backup.fingerprint,
     backup.sealed,
+    sha256Hex(backup.sealed),
   );
   return { backupId: id };
 }

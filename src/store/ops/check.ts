@@ -15,6 +15,14 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
     'a made key without its sealed private half',
     `SELECT device_id AS what FROM keys WHERE origin = 'made' AND (sealed_private IS NULL OR length(sealed_private) = 0)`,
   ],
+  [
+    'a sealed private key other than that of its hash',
+    `SELECT device_id AS what FROM keys WHERE sealed_sha256 IS NOT sha256_hex(sealed_private)`,
+  ],
+  [
+    'a sealed backup other than that of its hash',
+    `SELECT device_id AS what FROM backups WHERE sealed_sha256 IS NOT sha256_hex(sealed)`,
+  ],
   ['a key without a send', `SELECT device_id AS what FROM keys WHERE id NOT IN (SELECT key_id FROM sends)`],
   [
     'a send of another device than its key',
@@ -30,7 +38,8 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
     `SELECT writes.device_id AS what FROM writes JOIN keys ON keys.id = writes.key_id
       WHERE keys.state <> 'active' AND writes.phase IN ('verified', 'accepted', 'unknown', 'refused', 'rolling-back', 'left')
         AND writes.id = (SELECT max(id) FROM writes AS newest
-                          WHERE newest.device_id = writes.device_id AND newest.key_id IS NOT NULL
+                          WHERE newest.device_id = writes.device_id
+                            AND coalesce(newest.key_id, newest.restored_backup_id) IS NOT NULL
                             AND newest.phase NOT IN ('prepared', 'writing'))`,
   ],
   ['an empty backup', `SELECT device_id AS what FROM backups WHERE length(sealed) = 0 OR bytes = 0`],
@@ -39,6 +48,17 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
     `SELECT writes.device_id AS what FROM writes JOIN backups ON backups.id = writes.backup_id
        LEFT JOIN keys ON keys.id = writes.key_id
       WHERE backups.device_id <> writes.device_id OR keys.device_id <> writes.device_id`,
+  ],
+  [
+    'a restored key that is in none of its device’s backups',
+    `SELECT device_id AS what FROM keys WHERE origin = 'restored' AND NOT EXISTS (
+       SELECT 1 FROM backups WHERE backups.device_id = keys.device_id AND backups.fingerprint = keys.fingerprint)`,
+  ],
+  [
+    'a write that puts back a backup of another device, or another key than that of the backup',
+    `SELECT writes.device_id AS what FROM writes JOIN backups ON backups.id = writes.restored_backup_id
+       LEFT JOIN keys ON keys.id = writes.key_id
+      WHERE backups.device_id <> writes.device_id OR backups.fingerprint IS NOT keys.fingerprint`,
   ],
   // B
   [
@@ -76,7 +96,7 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
 ];
 
 /** Their numbers run on without a gap, so a missing one was deleted. */
-const NOTHING_GOES = ['runs', 'attempts', 'backups', 'keys', 'writes', 'sends', 'releases'] as const;
+const NOTHING_GOES = ['runs', 'attempts', 'backups', 'keys', 'writes', 'sends', 'releases', 'restores'] as const;
 
 /** @returns every problem in words; none where the record is whole */
 export function checkRecord(db: Db): string[] {
@@ -123,13 +143,16 @@ export interface SealedKey {
   readonly publicPem: string;
   /** null for a restored key, whose private half lies in a backup. */
   readonly sealedPrivate: Uint8Array | null;
+  readonly sealedSha256: string | null;
+  /** When it was made, as the sealed item itself says. */
+  readonly at: number;
 }
 
 /** In pages: the first `limit` keys after `afterKeyId`. */
 export function sealedKeys(db: Db, { afterKeyId, limit }: { afterKeyId: number; limit: number }): SealedKey[] {
   return db.all<SealedKey>(
     `SELECT id AS keyId, device_id AS deviceId, generation, fingerprint, public_pem AS publicPem,
-            sealed_private AS sealedPrivate FROM keys WHERE id > ? ORDER BY id LIMIT ?`,
+            sealed_private AS sealedPrivate, sealed_sha256 AS sealedSha256, created_at AS at FROM keys WHERE id > ? ORDER BY id LIMIT ?`,
     afterKeyId,
     limit,
   );
@@ -143,6 +166,9 @@ export interface SealedBackup {
   readonly bytes: number;
   readonly fingerprint: string | null;
   readonly sealed: Uint8Array;
+  readonly sealedSha256: string;
+  /** When it was taken, as the sealed item itself says. */
+  readonly at: number;
 }
 
 /** In pages: the first `limit` backups after `afterBackupId`. */
@@ -151,8 +177,8 @@ export function sealedBackups(
   { afterBackupId, limit }: { afterBackupId: number; limit: number },
 ): SealedBackup[] {
   return db.all<SealedBackup>(
-    `SELECT id AS backupId, device_id AS deviceId, sha256, bytes, fingerprint, sealed
-       FROM backups WHERE id > ? ORDER BY id LIMIT ?`,
+    `SELECT id AS backupId, device_id AS deviceId, sha256, bytes, fingerprint, sealed, sealed_sha256 AS sealedSha256,
+            taken_at AS at FROM backups WHERE id > ? ORDER BY id LIMIT ?`,
     afterBackupId,
     limit,
   );

@@ -1,6 +1,9 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
 import type { Db } from '../db.ts';
+import { deviceEvents, journalBegan } from './device-events.ts';
+import type { DeviceEvent } from './device-events.ts';
+import { markOf } from './on-device.ts';
 import { failuresOf } from './quarantine.ts';
 
 export interface DeviceHistory {
@@ -10,6 +13,7 @@ export interface DeviceHistory {
     readonly fingerprint: string;
     readonly algorithm: string;
     readonly bits: number;
+    /** What a hand has marked it as, else where it is in its life. */
     readonly state: string;
     readonly createdAt: number;
     readonly verifiedAt: number | null;
@@ -19,6 +23,7 @@ export interface DeviceHistory {
       readonly lastError: string | null;
       readonly acceptedAt: number | null;
     };
+    readonly changes: readonly KeyChange[];
   }[];
   readonly backups: readonly {
     readonly id: number;
@@ -27,6 +32,13 @@ export interface DeviceHistory {
     readonly bytes: number;
     readonly classification: string;
     readonly fingerprint: string | null;
+  }[];
+  /** What a hand has said of its keys, and of those that were found on it. */
+  readonly marks: readonly {
+    readonly fingerprint: string;
+    readonly state: string;
+    readonly why: string;
+    readonly markedAt: number;
   }[];
   /** Failed attempts that count, and every time that a hand let the device take part again. */
   readonly failures: number;
@@ -40,27 +52,42 @@ export interface DeviceHistory {
     readonly endedAt: number | null;
     readonly steps: readonly { readonly name: string; readonly state: string; readonly ms: number }[];
   }[];
+  /** The newest of what the journal tells of it, oldest first, and how many older ones there are. */
+  readonly events: readonly DeviceEvent[];
+  readonly olderEvents: number;
+  /** What is older than this, the tables alone tell. */
+  readonly journalBegan: number;
 }
 
-/** Every key, backup, attempt and send of one device, oldest first. */
+interface KeyChange {
+  readonly state: string;
+  readonly at: number;
+  readonly reason: string;
+}
+
+interface KeyRow {
+  id: number;
+  generation: number;
+  fingerprint: string;
+  algorithm: string;
+  bits: number;
+  state: string;
+  createdAt: number;
+  verifiedAt: number | null;
+  sendState: string;
+  attempts: number;
+  lastError: string | null;
+  acceptedAt: number | null;
+}
+
+/** Every key, backup, attempt and send of one device, oldest first, and what the journal tells of it. */
 export function deviceHistory(db: Db, deviceId: DeviceId): DeviceHistory {
   if (!db.get('SELECT 1 FROM devices WHERE device_id = ?', deviceId)) {
     throw new Fault('DEVICE_NOT_FOUND', `device ${deviceId} is not on record`);
   }
-  const keys = db.all<{
-    generation: number;
-    fingerprint: string;
-    algorithm: string;
-    bits: number;
-    state: string;
-    createdAt: number;
-    verifiedAt: number | null;
-    sendState: string;
-    attempts: number;
-    lastError: string | null;
-    acceptedAt: number | null;
-  }>(
-    `SELECT keys.generation, keys.fingerprint, keys.algorithm, keys.bits, keys.state, keys.created_at AS createdAt,
+  const keys = db.all<KeyRow>(
+    `SELECT keys.id, keys.generation, keys.fingerprint, keys.algorithm, keys.bits,
+            coalesce(${markOf('keys.fingerprint')}, keys.state) AS state, keys.created_at AS createdAt,
             keys.verified_at AS verifiedAt, sends.state AS sendState, sends.attempts, sends.last_error AS lastError,
             sends.accepted_at AS acceptedAt
        FROM keys JOIN sends ON sends.key_id = keys.id WHERE keys.device_id = ? ORDER BY keys.generation`,
@@ -81,20 +108,33 @@ export function deviceHistory(db: Db, deviceId: DeviceId): DeviceHistory {
   );
   return {
     deviceId,
-    keys: keys.map(({ sendState, attempts: tries, lastError, acceptedAt, ...key }) => ({
+    keys: keys.map(({ id, sendState, attempts: tries, lastError, acceptedAt, ...key }) => ({
       ...key,
       cloud: { state: sendState, attempts: tries, lastError, acceptedAt },
+      changes: db.all<KeyChange>('SELECT state, at, reason FROM key_changes WHERE key_id = ? ORDER BY id', id),
     })),
     backups: db.all(
       `SELECT id, taken_at AS takenAt, sha256, bytes, classification, fingerprint
          FROM backups WHERE device_id = ? ORDER BY id`,
       deviceId,
     ),
+    marks: marksOf(db, deviceId),
     failures: failuresOf(db, { deviceId, after: 0 })?.count ?? 0,
     releases: db.all('SELECT released_at AS releasedAt, why FROM releases WHERE device_id = ? ORDER BY id', deviceId),
     attempts: attempts.map(({ id, ...attempt }) => ({
       ...attempt,
       steps: db.all('SELECT name, state, ms FROM steps WHERE attempt_id = ? ORDER BY seq', id),
     })),
+    ...deviceEvents(db, deviceId),
+    journalBegan: journalBegan(db),
   };
+}
+
+function marksOf(db: Db, deviceId: DeviceId): DeviceHistory['marks'] {
+  return db.all(
+    `SELECT fingerprint, state, why, marked_at AS markedAt FROM key_marks
+      WHERE fingerprint IN (SELECT fingerprint FROM keys WHERE device_id = :deviceId
+                            UNION SELECT fingerprint FROM backups WHERE device_id = :deviceId) ORDER BY id`,
+    { deviceId },
+  );
 }

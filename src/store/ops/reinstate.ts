@@ -1,5 +1,6 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import type { Db } from '../db.ts';
+import { activate, deactivateActive, noteKey } from './key-states.ts';
 import { nextGeneration } from './writes.ts';
 
 /**
@@ -25,16 +26,18 @@ export function reinstate(
       ? undefined
       : db.get<{ key_id: number; send_id: number; state: string }>(
           `SELECT keys.id AS key_id, sends.id AS send_id, sends.state FROM keys JOIN sends ON sends.key_id = keys.id
-            WHERE keys.device_id = ? AND keys.fingerprint = ? ORDER BY keys.generation DESC LIMIT 1`,
+            WHERE keys.device_id = ? AND keys.fingerprint = ? AND keys.id IS NOT ? ORDER BY keys.generation DESC LIMIT 1`,
           deviceId,
           fingerprint,
+          key.insteadOfKeyId,
         );
   if (!known && !resend) return { sendId: null };
-  db.run(
-    `UPDATE keys SET state = 'deactivated', deactivated_at = ? WHERE device_id = ? AND state = 'active'`,
-    at,
+  deactivateActive(db, {
     deviceId,
-  );
+    exceptKeyId: known?.key_id ?? null,
+    reason: 'an earlier key is on the device again',
+    at,
+  });
   db.run(
     `UPDATE sends SET state = 'superseded', updated_at = ? WHERE device_id = ? AND state IN ('held', 'pending')`,
     at,
@@ -43,11 +46,7 @@ export function reinstate(
   if (!known && resend) return insertRestored(db, deviceId, resend, key.insteadOfKeyId, at);
   if (!known) return { sendId: null };
   // One whose own write failed its verification is proven by now: its bytes were read there, or put back and compared.
-  db.change(
-    `UPDATE keys SET state = 'active', deactivated_at = NULL, verified_at = coalesce(verified_at, ?) WHERE id = ?`,
-    at,
-    known.key_id,
-  );
+  activate(db, { keyId: known.key_id, reason: 'it is on the device again', at });
   if (known.state === 'accepted' && !resend) return { sendId: null };
   db.change(`UPDATE sends SET state = 'pending', next_at = ?, updated_at = ? WHERE id = ?`, at, at, known.send_id);
   return { sendId: known.send_id };
@@ -70,6 +69,7 @@ function insertRestored(
     at,
     at,
   ).id;
+  noteKey(db, { keyId, state: 'active', reason: 'put back on the device', at });
   const sendId = db.run(
     `INSERT INTO sends (key_id, device_id, product_id, state, next_at, created_at, updated_at)
      VALUES (?, ?, (SELECT product_id FROM sends WHERE key_id = ?), 'pending', ?, ?, ?)`,

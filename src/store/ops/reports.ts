@@ -108,7 +108,7 @@ export function pendingSends(db: Db, deviceId: DeviceId | null): number {
   return found?.n ?? 0;
 }
 
-/** What `devices` shows of keys that this station gave. */
+/** The station's name, and the recipient of its own identity where its vault is sealed to that. */
 export function stationId(db: Db): { stationId: string; recipient: string | null } {
   const row = db.get<{ station_id: string; recipient: string | null }>('SELECT station_id, recipient FROM station');
   if (!row) throw new Fault('RECORD_INVALID', 'the database has no station');
@@ -118,8 +118,13 @@ export function stationId(db: Db): { stationId: string; recipient: string | null
 /** Puts down which recipient the vault seals to; a second one is refused, since what lies here could not be opened. */
 export function bindRecipient(db: Db, recipient: string): void {
   const { recipient: bound } = stationId(db);
-  if (bound === null) db.change('UPDATE station SET recipient = ?', recipient);
-  else if (bound !== recipient) {
+  if (bound === null) {
+    db.change(
+      `UPDATE station SET recipient = ?, vault_policy = 'local', vault_recipients = ? WHERE vault_policy IS NULL`,
+      recipient,
+      JSON.stringify([recipient]),
+    );
+  } else if (bound !== recipient) {
     throw new Fault('VAULT_IDENTITY', 'the identity file is not the one that this database was sealed to', {
       facts: { expected: bound, found: recipient },
     });

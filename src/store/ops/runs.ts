@@ -24,6 +24,8 @@ export interface OpenRun {
   readonly partly?: boolean;
   readonly again: boolean;
   readonly retryFailed: boolean;
+  /** A device that carries a key which is marked compromised is begun anew, however its row was settled. */
+  readonly onlyCompromised?: boolean;
   /** So many failed attempts quarantine a device; 0 or nothing: none do. */
   readonly quarantineAfter?: number;
   readonly at: number;

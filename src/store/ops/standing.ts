@@ -4,6 +4,7 @@ import { isSettled } from '../../core/outcomes.ts';
 import type { CloudState, Failures, Finished, Outcome } from '../../core/outcomes.ts';
 import type { Db } from '../db.ts';
 import { cloudOfSend, currentCloud } from './cloud-state.ts';
+import { carriesCompromised } from './on-device.ts';
 import { failuresOf, releasedSince } from './quarantine.ts';
 import type { OpenRun, RunRow } from './runs.ts';
 
@@ -55,7 +56,8 @@ export function standing(
     JSON.stringify(row.extra),
   );
   // An earlier run's outcome settles nothing in a run that was begun anew on purpose, resumed or not.
-  const begunAgain = isAgain && latest?.run_id !== runId;
+  const compromised = run.onlyCompromised === true && carriesCompromised(db, row.deviceId);
+  const begunAgain = compromised || (isAgain && latest?.run_id !== runId);
   const retry = run.retryFailed && (latest?.outcome === 'fail' || latest?.outcome === 'refused');
   const cloud = currentCloud(latest?.cloud ?? null, latest?.send_state ?? null);
   const settled =
@@ -87,7 +89,8 @@ export function standing(
     code: latest?.code ?? null,
     cloud,
     failures,
-    finishable: settled || run.again ? null : finishable(db, run, { runId, isAgain, deviceId: row.deviceId }),
+    finishable:
+      settled || run.again || compromised ? null : finishable(db, run, { runId, isAgain, deviceId: row.deviceId }),
   };
 }
 
@@ -136,11 +139,15 @@ function isToBeResumed(db: Db, deviceId: DeviceId, outcome: Outcome | undefined)
   return hasUnfinishedWrite(db, deviceId) || (outcome === 'fail' && releasedSince(db, deviceId));
 }
 
-/** Proven on the device and not sent, left or taken back yet: a run has something to finish there. */
+/**
+ * Proven on the device and not sent, left or taken back yet: a run has something to finish there. What was begun by
+ * `restore` is finished by it: a run would give the device another key.
+ */
 function hasUnfinishedWrite(db: Db, deviceId: DeviceId): boolean {
   const found = db.get(
     `SELECT 1 FROM writes
-      WHERE device_id = ? AND phase IN ('verified', 'accepted', 'unknown', 'refused', 'rolling-back')`,
+      WHERE device_id = ? AND phase IN ('verified', 'accepted', 'unknown', 'refused', 'rolling-back')
+        AND restored_backup_id IS NULL`,
     deviceId,
   );
   return found !== undefined;
@@ -182,6 +189,7 @@ export function planRows(
     deviceIds: readonly DeviceId[];
     again: boolean;
     retryFailed: boolean;
+    onlyCompromised?: boolean;
     quarantineAfter?: number;
   },
 ): RowPlan[] {
@@ -189,6 +197,7 @@ export function planRows(
   return plan.deviceIds.map(deviceId => {
     const outcome = latest.get(deviceId)?.outcome ?? null;
     const retry = plan.retryFailed && (outcome === 'fail' || outcome === 'refused');
+    const begunAgain = plan.again || (plan.onlyCompromised === true && carriesCompromised(db, deviceId));
     const elsewhere = db.get<{ manifest: string }>(
       `SELECT runs.manifest FROM rows JOIN runs ON runs.id = rows.run_id
         WHERE rows.device_id = ? AND rows.outcome = 'pass' AND runs.job = ? AND runs.manifest <> ?
@@ -199,7 +208,7 @@ export function planRows(
     );
     return {
       deviceId,
-      settled: !plan.again && !retry && isSettled(outcome) && !isToBeResumed(db, deviceId, outcome ?? undefined),
+      settled: !begunAgain && !retry && isSettled(outcome) && !isToBeResumed(db, deviceId, outcome ?? undefined),
       outcome,
       failures: failuresOf(db, { deviceId, after: plan.quarantineAfter ?? 0 }),
       elsewhere: elsewhere?.manifest ?? null,

@@ -1,8 +1,10 @@
+import { sha256Hex } from '../../core/bytes.ts';
 import type { DeviceId } from '../../core/device-id.ts';
 import { REFUSAL_DOUBTS } from '../../core/ledger.ts';
 import type { Ledger, NewKey, NewWrite, OpenPhase, OpenWrite, WritePhase } from '../../core/ledger.ts';
 import type { Db } from '../db.ts';
 import { isOwnerAlive } from './lease-owner.ts';
+import { activate, deactivate, deactivateActive, noteKey } from './key-states.ts';
 import { reinstate } from './reinstate.ts';
 
 /*
@@ -17,7 +19,8 @@ import { reinstate } from './reinstate.ts';
  *   markRolledBack  → rolled-back    key deactivated, the one before it active again, its send pending again
  *   abandonWrite    → abandoned      key deactivated, its send superseded
  *
- * `moveTo` makes every change of phase.
+ * `moveTo` makes every change of phase. A key that is put back from a backup is a new generation, whoever made it: so the
+ * newer generation is always the one that came onto the device later, and it is sent anew.
  */
 function moveTo(db: Db, writeId: number, phase: WritePhase, from: readonly OpenPhase[], at: number): void {
   db.change(
@@ -36,10 +39,14 @@ interface WriteRow {
   device_id: DeviceId;
   key_id: number | null;
   phase: WritePhase;
+  restored_backup_id: number | null;
 }
 
 function writeRow(db: Db, writeId: number): WriteRow {
-  const row = db.get<WriteRow>('SELECT id, device_id, key_id, phase FROM writes WHERE id = ?', writeId);
+  const row = db.get<WriteRow>(
+    'SELECT id, device_id, key_id, phase, restored_backup_id FROM writes WHERE id = ?',
+    writeId,
+  );
   if (!row) throw new Error(`there is no write ${writeId}`);
   return row;
 }
@@ -53,11 +60,11 @@ export function prepareWrite(
   db: Db,
   write: NewWrite,
 ): { writeId: number; keyId: number | null; sendId: number | null } {
-  const key = write.key ? insertKey(db, write.deviceId, write.key, write.at) : { keyId: null, sendId: null };
+  const key = write.key ? insertKey(db, write, write.key) : { keyId: null, sendId: null };
   const { id } = db.run(
     `INSERT INTO writes (device_id, attempt_id, backup_id, key_id, alternate, offset, length, old_sha256, new_sha256,
-                         phase, prepared_at, updated_at, last_attempt_id)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'prepared', ?, ?, ?)`,
+                         phase, prepared_at, updated_at, last_attempt_id, restored_backup_id)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'prepared', ?, ?, ?, ?)`,
     write.deviceId,
     write.attemptId,
     write.backupId,
@@ -70,23 +77,29 @@ export function prepareWrite(
     write.at,
     write.at,
     write.attemptId,
+    write.restores ?? null,
   );
   return { writeId: id, ...key };
 }
 
-function insertKey(db: Db, deviceId: DeviceId, key: NewKey, at: number): { keyId: number; sendId: number } {
+function insertKey(db: Db, { deviceId, restores, at }: NewWrite, key: NewKey): { keyId: number; sendId: number } {
+  const made = restores === undefined;
   const keyId = db.run(
-    `INSERT INTO keys (device_id, generation, fingerprint, algorithm, bits, origin, state, public_pem, sealed_private, created_at)
-     VALUES (?, ?, ?, ?, ?, 'made', 'pre-activation', ?, ?, ?)`,
+    `INSERT INTO keys (device_id, generation, fingerprint, algorithm, bits, origin, state, public_pem, sealed_private,
+                       sealed_sha256, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, 'pre-activation', ?, ?, ?, ?)`,
     deviceId,
     key.generation,
     key.fingerprint,
     key.algorithm,
     key.bits,
+    made ? 'made' : 'restored',
     key.publicPem,
     key.sealedPrivate,
+    key.sealedPrivate && sha256Hex(key.sealedPrivate),
     at,
   ).id;
+  noteKey(db, { keyId, state: 'pre-activation', reason: made ? 'made' : `taken from backup ${restores}`, at });
   const sendId = db.run(
     `INSERT INTO sends (key_id, device_id, product_id, state, created_at, updated_at) VALUES (?, ?, ?, 'held', ?, ?)`,
     keyId,
@@ -101,7 +114,7 @@ function insertKey(db: Db, deviceId: DeviceId, key: NewKey, at: number): { keyId
 export function openWrite(db: Db, deviceId: DeviceId): OpenWrite | null {
   const row = db.get<OpenWriteRow>(
     `SELECT writes.id AS write_id, writes.phase, writes.alternate, writes.offset, writes.length, writes.old_sha256,
-            writes.new_sha256, writes.refusal_uncertain, writes.key_id,
+            writes.new_sha256, writes.refusal_uncertain, writes.key_id, writes.restored_backup_id,
             backups.id AS backup_id, backups.sha256, backups.bytes, backups.classification,
             backups.fingerprint AS backup_fingerprint, backups.taken_at, backups.sealed,
             keys.generation, keys.fingerprint, keys.public_pem, keys.sealed_private, sends.id AS send_id
@@ -142,6 +155,7 @@ export function openWrite(db: Db, deviceId: DeviceId): OpenWrite | null {
             sealedPrivate: row.sealed_private,
             sendId: row.send_id,
           },
+    restores: row.restored_backup_id,
   };
 }
 
@@ -155,6 +169,7 @@ interface OpenWriteRow {
   new_sha256: string;
   refusal_uncertain: number;
   key_id: number | null;
+  restored_backup_id: number | null;
   backup_id: number;
   sha256: string;
   bytes: number;
@@ -165,7 +180,7 @@ interface OpenWriteRow {
   generation: number;
   fingerprint: string;
   public_pem: string;
-  sealed_private: Uint8Array;
+  sealed_private: Uint8Array | null;
   send_id: number;
 }
 
@@ -186,23 +201,20 @@ export function markWriting(db: Db, { writeId, at }: { writeId: number; at: numb
 }
 
 export function markVerified(db: Db, { writeId, at }: { writeId: number; at: number }): void {
-  const { device_id: deviceId, key_id: keyId } = writeRow(db, writeId);
+  const { device_id: deviceId, key_id: keyId, restored_backup_id: restored } = writeRow(db, writeId);
   moveTo(db, writeId, 'verified', ['writing', 'prepared', 'verified', 'unknown'], at);
-  if (keyId === null) return;
-  db.run(
-    `UPDATE keys SET state = 'deactivated', deactivated_at = ? WHERE device_id = ? AND state = 'active' AND id <> ?`,
-    at,
-    deviceId,
-    keyId,
-  );
-  db.change(`UPDATE keys SET state = 'active', verified_at = coalesce(verified_at, ?) WHERE id = ?`, at, keyId);
+  if (keyId === null && restored === null) return; // the key on the device is the one that it was
+  deactivateActive(db, { deviceId, exceptKeyId: keyId, reason: 'replaced on the device', at });
   db.run(
     `UPDATE sends SET state = 'superseded', updated_at = ?
-      WHERE device_id = ? AND key_id <> ? AND state IN ('held', 'pending', 'refused')`,
+      WHERE device_id = ? AND key_id IS NOT ? AND state IN ('held', 'pending', 'refused')`,
     at,
     deviceId,
     keyId,
   );
+  if (keyId === null) return; // what was put back is no key
+  const reason = restored === null ? 'verified on the device' : 'put back and verified on the device';
+  activate(db, { keyId, reason, at });
   db.run(
     `UPDATE sends SET state = 'pending', next_at = ?, updated_at = ? WHERE key_id = ? AND state = 'held'`,
     at,
@@ -237,7 +249,7 @@ export function markRollingBack(db: Db, { writeId, at }: { writeId: number; at: 
 export function markRolledBack(db: Db, write: Parameters<Ledger['markRolledBack']>[0]): { sendId: number | null } {
   const { device_id: deviceId, key_id: keyId } = writeRow(db, write.writeId);
   moveTo(db, write.writeId, 'rolled-back', ['refused', 'rolling-back'], write.at);
-  deactivate(db, keyId, write.at);
+  if (keyId !== null) deactivate(db, { keyId, reason: 'the cloud refused it: rolled back', at: write.at });
   if (keyId !== null) withdrawSend(db, keyId, write.at);
   const { oldFingerprint: fingerprint, resend, at } = write;
   return reinstate(db, { deviceId, fingerprint, resend, insteadOfKeyId: keyId, at });
@@ -255,7 +267,7 @@ export function abandonWrite(
     ['prepared', 'writing', 'verified', 'accepted', 'unknown', 'refused', 'rolling-back'],
     at,
   );
-  deactivate(db, keyId, at);
+  if (keyId !== null) deactivate(db, { keyId, reason: 'other bytes were found on the device', at });
   if (keyId !== null) withdrawSend(db, keyId, at);
   if (oldFingerprint === null) return;
   reinstate(db, { deviceId, fingerprint: oldFingerprint, resend: null, insteadOfKeyId: keyId, at });
@@ -268,9 +280,4 @@ function withdrawSend(db: Db, keyId: number, at: number): void {
     at,
     keyId,
   );
-}
-
-function deactivate(db: Db, keyId: number | null, at: number): void {
-  if (keyId === null) return;
-  db.change(`UPDATE keys SET state = 'deactivated', deactivated_at = ? WHERE id = ?`, at, keyId);
 }

@@ -1,0 +1,46 @@
+import type { CommandSpec } from '../command.ts';
+
+export interface KeysArgs {
+  readonly action: string;
+  readonly what: string;
+  readonly state: string | undefined;
+  readonly time: string | undefined;
+  readonly why: string | undefined;
+  readonly json: boolean | undefined;
+}
+
+export const keysCommand: CommandSpec<KeysArgs> = {
+  command: 'keys <action> <what> [state]',
+  describe: 'Which device has a key, which key was on a device, and which keys are compromised',
+  options: yargs =>
+    yargs
+      .positional('action', {
+        type: 'string',
+        demandOption: true,
+        choices: ['find', 'at', 'mark'],
+        describe: 'find a key, ask what was at a device, or mark a key',
+      })
+      .positional('what', {
+        type: 'string',
+        demandOption: true,
+        describe: 'find, mark: a fingerprint, or its first digits (4 or more); at: a device ID',
+      })
+      .positional('state', {
+        type: 'string',
+        choices: ['compromised', 'destroyed'],
+        describe: 'mark: what has become of the key',
+      })
+      .option('time', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'at: 2026-05-03T09:00:00Z, or a date (the end of that day, UTC)',
+      })
+      .option('why', { type: 'string', requiresArg: true, describe: 'mark: the reason; goes on record' })
+      .option('json', { type: 'boolean', describe: 'One JSON object' }),
+  examples: [
+    ['$0 keys find 3fa9c1', 'every device that has, or had, a key whose fingerprint begins so'],
+    ['$0 keys at 0a10aced202194944a0429d8 --time 2026-05-03', 'which key was on it at the end of that day'],
+    ['$0 keys mark 3fa9c1d07788 compromised --why "laptop stolen"', 'then `run --only-compromised` re-keys'],
+  ],
+  run: async (args, context) => (await import('../show-keys.ts')).tendKeys(args, context),
+};

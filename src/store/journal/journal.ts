@@ -1,0 +1,118 @@
+import type Database from 'better-sqlite3';
+import { noteChanges, takeChanges } from './capture.ts';
+import type { Change } from './capture.ts';
+import { hashOf, NO_HASH } from './event.ts';
+import type { SetRow, Told } from './event.ts';
+import { trackedTables } from './tracked.ts';
+import type { Tracked } from './tracked.ts';
+
+/** So many rows at most are told by one event; the others follow in events of their own. */
+const ROWS_AT_ONCE = 200;
+/** More than this between this machine's two clocks is a jump of the one that tells the time of day. */
+const JUMP_MS = 2000;
+
+export interface Head {
+  /** 0 for an empty journal. */
+  readonly seq: number;
+  readonly hash: Buffer;
+}
+
+/** Appends to the journal, on one connection, inside the transaction of whatever is told. */
+export class Journal {
+  readonly #raw: Database.Database;
+  readonly #tables: ReadonlyMap<string, Tracked>;
+  readonly #operator: string;
+  readonly #head: Database.Statement<[], { seq: number; hash: Buffer; body: string }>;
+  readonly #append: Database.Statement;
+  #station: string | null = null;
+  #said: Told[] = [];
+  #clocks: { wall: number; steady: number } | null = null;
+
+  constructor(raw: Database.Database, operator: string) {
+    this.#raw = raw;
+    this.#operator = operator;
+    const tables = trackedTables(raw);
+    noteChanges(raw, tables);
+    this.#tables = new Map(tables.map(table => [table.name, table]));
+    this.#head = raw.prepare('SELECT seq, hash, body FROM journal ORDER BY seq DESC LIMIT 1');
+    this.#append = raw.prepare('INSERT INTO journal (seq, prev, body, hash) VALUES (?, ?, ?, ?)');
+  }
+
+  /** What has changed since the last call and has not been told. */
+  takeChanges(): Change[] {
+    return takeChanges(this.#raw);
+  }
+
+  /** For what an operation has to tell beside the rows that it changes. */
+  say(told: Told): void {
+    this.#said.push(told);
+  }
+
+  takeSaid(): Told[] {
+    return this.#said.splice(0);
+  }
+
+  head(): Head {
+    const head = this.#head.get();
+    return head ? { seq: head.seq, hash: head.hash } : { seq: 0, hash: NO_HASH };
+  }
+
+  /** Tells of `changes` with the first of `told`; the others have no rows of their own. */
+  append(told: readonly [Told, ...Told[]], changes: readonly Change[]): void {
+    const before = this.#head.get();
+    let seq = before?.seq ?? 0;
+    let prev = before?.hash ?? NO_HASH;
+    const now = Date.now();
+    const jump = this.#jump(now, before?.body);
+    const set = changes.map(change => this.#setRow(change)).filter(row => row !== null);
+    const [first, ...others] = told;
+    const pages = Math.max(1, Math.ceil(set.length / ROWS_AT_ONCE));
+    const all: { told: Told; set: readonly SetRow[] }[] = [
+      ...(jump ? [{ told: jump, set: [] }] : []),
+      ...Array.from({ length: pages }, (_, page) => ({
+        told: page === 0 ? first : { event: 'continued', run: first.run, facts: { of: first.event } },
+        set: set.slice(page * ROWS_AT_ONCE, (page + 1) * ROWS_AT_ONCE),
+      })),
+      ...others.map(other => ({ told: other, set: [] })),
+    ];
+    for (const one of all) {
+      seq += 1;
+      const body = this.#body(seq, now, one.told, one.set);
+      const hash = hashOf(prev, body);
+      this.#append.run(seq, prev, body, hash);
+      prev = hash;
+    }
+  }
+
+  #body(seq: number, now: number, { event, device, run, facts }: Told, set: readonly SetRow[]): string {
+    const at = new Date(now).toISOString();
+    const station = this.#stationId();
+    const operator = this.#operator;
+    const rows = set.length > 0 ? { set } : {};
+    return JSON.stringify({ v: 1, seq, at, station, operator, event, device, run, ...facts, ...rows });
+  }
+
+  #stationId(): string {
+    this.#station ??= this.#raw.prepare<[], string>('SELECT station_id FROM station').pluck().get() ?? '';
+    return this.#station;
+  }
+
+  /** A time of day before that of the event before, or one that did not go as this machine's steady clock did. */
+  #jump(now: number, lastBody: string | undefined): Told | null {
+    const steady = performance.now();
+    const clocks = this.#clocks;
+    this.#clocks = { wall: now, steady };
+    const last = lastBody === undefined ? NaN : Date.parse((/"at":"([^"]+)"/.exec(lastBody) ?? [])[1] ?? '');
+    const expected = clocks ? clocks.wall + (steady - clocks.steady) : now;
+    const by = Math.abs(now - expected) > JUMP_MS ? now - expected : now < last - JUMP_MS ? now - last : 0;
+    return by === 0 ? null : { event: 'clock-jump', facts: { byMs: Math.round(by) } };
+  }
+
+  #setRow({ table, old, now }: Change): SetRow | null {
+    if (old === null) return [table, Object.fromEntries(Object.entries(now).filter(([, value]) => value !== null))];
+    const changed = Object.entries(now).filter(([column, value]) => value !== old[column]);
+    if (changed.length === 0) return null;
+    const key = (this.#tables.get(table)?.key ?? []).map(column => [column, old[column]] as const);
+    return [table, Object.fromEntries(key), Object.fromEntries(changed)];
+  }
+}
