@@ -5,8 +5,8 @@ import { checkAll } from '#src/cli/check-record.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { sha256Hex } from '#src/core/bytes.ts';
 import { classifyPrivateKey } from '#src/photon/classify-key.ts';
-import { Store } from '#src/store/store.ts';
 import type { Vault } from '#src/vault/vault.ts';
+import { DirectStore } from './direct-store.ts';
 
 /** What the reader of the record is told of one device by the world outside: its flash, and the cloud's log. */
 export interface Witness {
@@ -47,7 +47,7 @@ interface BackupRow {
 export async function breaches(dbPath: string, vault: Vault, witnesses: readonly Witness[]): Promise<string[]> {
   const said: string[] = [];
   {
-    await using store = await Store.open({ path: dbPath, create: false });
+    await using store = new DirectStore(dbPath);
     said.push(...(await checkAll(store, vault)));
     const { problems } = await proveJournal(store);
     said.push(...problems.map(({ seq, what }) => `the journal, event ${seq}: ${what}`));

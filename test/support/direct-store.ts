@@ -11,15 +11,15 @@ import type { Store } from '#src/store/store.ts';
 
 const MIGRATIONS = new URL('../../migrations', import.meta.url).pathname;
 
-export type AnyStore = Pick<Store, 'call' | 'close'>;
+export type AnyStore = Pick<Store, 'call' | 'close' | 'path'>;
 
 /** The operations of the store over a real database, without its thread and without waiting for the disk. */
-export class DirectStore implements AnyStore {
+export class DirectStore implements AnyStore, AsyncDisposable {
+  readonly path: string;
   readonly #db: Db;
-  readonly #path: string;
 
   constructor(path: string) {
-    this.#path = path;
+    this.path = path;
     this.#db = openDatabase({ path, create: true, migrationsDir: MIGRATIONS });
     this.#db.raw.pragma('synchronous = OFF');
   }
@@ -30,12 +30,16 @@ export class DirectStore implements AnyStore {
       if (OUTSIDE_TRANSACTION.includes(name)) return perform(this.#db, name, input);
       return this.#db.raw.transaction(() => perform(this.#db, name, input)).immediate();
     } catch (error) {
-      throw asFault(error, this.#path);
+      throw asFault(error, this.path);
     }
   }
 
   close(): Promise<void> {
     this.#db.raw.close();
     return Promise.resolve();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 }

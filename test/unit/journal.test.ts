@@ -190,7 +190,7 @@ describe('the chain', () => {
     await using thread = await RecordBench.openInThread();
     await thread.openRun(Array.from({ length: 30 }, (_, n) => n + 1));
     const { seq, hash } = await thread.store.call('journalHead', undefined);
-    const store = Object.assign(thread.store, { path: thread.path });
+    const { store } = thread;
     expect(await proveChain(store, seq)).toEqual({ events: seq, head: hash, problem: null });
     expect(await proveChain(store, seq + 1)).toMatchObject({ problem: { seq: seq + 1 } });
   });
