@@ -5,7 +5,7 @@ import type { Station } from './station.ts';
 const WAIT_RESET = 8;
 
 /** A device that has been told to leave is off the bus. */
-export async function hasLeft(station: Station, index: number): Promise<void> {
+export async function hasLeft(station: Pick<Station, 'rack'>, index: number): Promise<void> {
   const device = station.rack.devices[index]!;
   await vi.waitUntil(() => !device.onBus || device.photon.dfuState !== WAIT_RESET, { interval: 1 });
 }

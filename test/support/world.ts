@@ -23,6 +23,7 @@ import { leaseOwner } from '#src/store/ops/lease-owner.ts';
 import type { Store } from '#src/store/store.ts';
 import { makeIdentity } from '#src/vault/identity-file.ts';
 import { vaultOf, type Vault } from '#src/vault/vault.ts';
+import { hasLeft } from './agreement.ts';
 import { breaches, lost, recorded } from './audit.ts';
 import { Cut } from './cut.ts';
 import { DirectStore } from './direct-store.ts';
@@ -113,9 +114,10 @@ export class World implements AsyncDisposable {
     return classifyPrivateKey(this.dct(index).subarray(34, 34 + 1216)).publicKey?.fingerprint ?? null;
   }
 
-  /** Every device plugged in and in DFU mode. */
+  /** Every device replugged, in DFU mode: one that is still on its way out of it as well. */
   plugAll(): void {
     for (const device of this.rack.devices) {
+      this.rack.unplug(device.busId);
       this.rack.plug(device.busId);
       this.rack.enterDfu(device.busId);
     }
@@ -195,6 +197,7 @@ export class World implements AsyncDisposable {
       return null;
     } finally {
       this.#faults.fill(null);
+      for (const index of this.rack.devices.keys()) await hasLeft(this, index);
     }
   }
 

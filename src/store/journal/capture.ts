@@ -39,11 +39,13 @@ export function takeChanges(raw: Database.Database): Change[] {
   }[];
   if (rows.length === 0) return [];
   statement(raw, 'DELETE FROM temp.changed').run();
-  return rows.map(({ tbl, old, now }) => ({
-    table: tbl,
-    old: old === null ? null : (JSON.parse(old) as Row),
-    now: JSON.parse(now) as Row,
-  }));
+  return rows
+    .filter(({ old, now }) => old !== now)
+    .map(({ tbl, old, now }) => ({
+      table: tbl,
+      old: old === null ? null : (JSON.parse(old) as Row),
+      now: JSON.parse(now) as Row,
+    }));
 }
 
 const statements = new WeakMap<Database.Database, Map<string, Database.Statement>>();

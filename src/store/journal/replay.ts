@@ -40,9 +40,11 @@ class Replay {
   readonly #statements = new Map<string, Database.Statement>();
   readonly #gathered = new Map<string, { table: Tracked; isNew: boolean; values: Record<string, unknown> }>();
   readonly #problems: string[] = [];
+  readonly #station: string;
 
   constructor(raw: Database.Database) {
     this.#raw = raw;
+    this.#station = raw.prepare<[], string>('SELECT station_id FROM station').pluck().get() ?? '';
     this.#tables = trackedTables(raw);
     this.#byName = new Map(this.#tables.map(table => [table.name, table]));
     for (const { name, typed, key } of this.#tables) {
@@ -78,6 +80,7 @@ class Replay {
       this.#problem(`event ${seq} is no event`);
       return;
     }
+    if (event.station !== this.#station) this.#problem(`event ${seq} is of another station`);
     const set: unknown = event.set;
     if (!Array.isArray(set)) return;
     for (const row of set as SetRow[]) {
