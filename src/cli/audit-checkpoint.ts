@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { join } from 'node:path';
 import {
@@ -14,7 +15,7 @@ import { makeSigningKey, readSigningKey, signingKeyFileOf } from '../audit/signi
 import type { Config } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
 import { Fault, toFault } from '../core/errors.ts';
-import { writeNewFile } from '../core/secret-file.ts';
+import { syncFolder, writeNewFile } from '../core/secret-file.ts';
 import { systemCode } from '../core/system-code.ts';
 import type { Store } from '../store/store.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
@@ -51,6 +52,7 @@ export interface Signed extends Checkpoint {
  * @throws Fault SIGNING_KEY, FILE_UNWRITABLE
  */
 export async function checkpoint(config: Config, store: Store): Promise<Signed> {
+  await compareWithCopies(config, store); // a record that was put back from an older copy signs nothing
   const key = await signingKeyOf(config, store);
   const { stationId, seq, hash } = await store.call('journalHead', undefined);
   const at = systemClock.now();
@@ -82,16 +84,18 @@ const noteFile = (stationId: string, seq: number): string => `${stationId}-${Str
 
 function copyNote(folder: string, stationId: string, seq: number, note: string): string {
   const file = join(folder, noteFile(stationId, seq));
+  const half = `${file}.${randomBytes(6).toString('hex')}.new`;
   try {
-    writeNewFile(file, note);
+    // Whole or not at all. One of this very event may be there: it was compared before, and is as good.
+    writeNewFile(half, note);
+    renameSync(half, file);
+    syncFolder(folder);
   } catch (cause) {
-    // One of this very event is there: signed at another moment, and as good.
-    if (systemCode(cause) !== 'EEXIST') {
-      throw new Fault('FILE_UNWRITABLE', `the checkpoint can't be copied to ${folder} (${systemCode(cause)})`, {
-        hint: 'check that `audit.checkpointDir` is there and can be written to',
-        cause,
-      });
-    }
+    rmSync(half, { force: true });
+    throw new Fault('FILE_UNWRITABLE', `the checkpoint can't be copied to ${folder} (${systemCode(cause)})`, {
+      hint: 'check that `audit.checkpointDir` is there and can be written to',
+      cause,
+    });
   }
   return file;
 }

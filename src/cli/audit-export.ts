@@ -31,6 +31,7 @@ export async function exportJournal(args: AuditArgs & GlobalArgs, context: Comma
   const { seq: until } = await store.call('journalHead', undefined);
   const asCsv = args.format === 'csv';
   let events = 0;
+  await store.call('noteExport', { what: 'journal', format: args.format, since, until, device: deviceId });
   await writeResult(args.out, context, async write => {
     if (asCsv) await write(csvLine(COLUMNS));
     for (let after = since - 1; ;) {
@@ -42,7 +43,6 @@ export async function exportJournal(args: AuditArgs & GlobalArgs, context: Comma
       after = last.seq;
     }
   });
-  await store.call('noteExport', { what: 'journal', format: args.format, since, until, device: deviceId });
   context.out.talk(`${events} events`);
   return EXIT.OK;
 }

@@ -23,8 +23,8 @@ export async function reportRun(args: AuditArgs & GlobalArgs, context: CommandCo
   const key = await signingKeyOf(config, store);
   const { stationId, seq, hash } = await store.call('journalHead', undefined);
   const envelope = signStatement(statementOf(found, { stationId, seq, hash }), key);
-  await writeResult(args.out, context, write => write(`${envelope}\n`));
   await store.call('noteExport', { what: 'report', run });
+  await writeResult(args.out, context, write => write(`${envelope}\n`));
   if (args.out !== undefined) context.out.talk(`run ${run}: ${found.devices.length} devices, signed`);
   return EXIT.OK;
 }

@@ -1,5 +1,6 @@
 import { originOf, openCheckpoint } from '../audit/signed-note.ts';
 import { Fault, toFault } from '../core/errors.ts';
+import type { FaultCode } from '../core/errors.ts';
 import type { ChainResult } from '../store/journal/chain.ts';
 import { proveChain } from '../store/prove-chain.ts';
 import type { Store } from '../store/store.ts';
@@ -22,7 +23,7 @@ export async function proveJournal(
   const { seq } = await store.call('journalHead', undefined);
   const [chain, tables] = await Promise.all([
     proveChain(store, seq),
-    store.call('compareWithJournal', undefined).catch((error: unknown) => ({ problems: [toFault(error).message] })),
+    store.call('compareWithJournal', undefined).catch((error: unknown) => ({ problems: [ofTheRecord(error).message] })),
   ]);
   const problems = tables.problems.map((what): Problem => ({ seq: null, what }));
   return { chain, problems: chain.problem ? [chain.problem, ...problems] : problems };
@@ -42,6 +43,7 @@ export async function verify(args: AuditArgs & GlobalArgs, context: CommandConte
   const { stationId, signingKey } = await store.call('journalHead', undefined);
   const { chain, problems: found } = await proveJournal(store);
   const problems: Problem[] = found.filter(({ seq }) => seq !== null);
+  if (chain.events === 0) problems.push({ seq: 1, what: 'the journal is empty' });
   const { count, wrong } = await checkpointsOnRecord(store, stationId, signingKey);
   problems.push(...wrong);
   for (const file of args.checkpoint ?? []) {
@@ -78,14 +80,23 @@ export async function verify(args: AuditArgs & GlobalArgs, context: CommandConte
   throw new Fault('RECORD_JOURNAL', `the record does not verify: ${problems.length} problem(s)${where}`);
 }
 
+const OF_THE_RECORD: readonly FaultCode[] = [
+  ...(['RECORD_INVALID', 'RECORD_JOURNAL', 'RECORD_BEHIND', 'CHECKPOINT_INVALID'] as const),
+];
+
+/** What is wrong with the record; trouble of the station (a full disk, a folder that is not there) proves nothing of it. */
+function ofTheRecord(error: unknown): Fault {
+  const fault = toFault(error);
+  if (!OF_THE_RECORD.includes(fault.code)) throw fault;
+  return fault;
+}
+
 async function problemOf(work: () => Promise<void>): Promise<Problem[]> {
   try {
     await work();
     return [];
   } catch (error) {
-    const fault = toFault(error);
-    if (fault.code === 'USAGE' || fault.code === 'BUG') throw fault;
-    return [{ seq: null, what: fault.message }];
+    return [{ seq: null, what: ofTheRecord(error).message }];
   }
 }
 

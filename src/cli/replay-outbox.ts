@@ -8,6 +8,7 @@ import { FAULTS } from '../core/fault-codes.ts';
 import { outboxOf } from '../store/ledger.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import type { ReplayArgs } from './commands/replay.ts';
+import { compareWithCopies } from './audit-checkpoint.ts';
 import { configOf, delivererOf, openRecord, tokenOf } from './compose.ts';
 import { EXIT } from './exit-codes.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -22,6 +23,7 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
   const config = configOf(args, { 'cloud.url': args['cloud-url'] }, context);
   const token = tokenOf(config, context);
   await using store = await openRecord(config);
+  await compareWithCopies(config, store); // an older copy would send keys that have been replaced since
   const deliverer = delivererOf(config, store, {
     token,
     url: config.values.cloud.url,

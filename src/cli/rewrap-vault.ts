@@ -11,6 +11,7 @@ import type { Binding } from '../vault/policy.ts';
 import { vaultOf } from '../vault/vault.ts';
 import type { Vault } from '../vault/vault.ts';
 import { inPages, openBackup, openKey } from './check-record.ts';
+import { compareWithCopies } from './audit-checkpoint.ts';
 import type { CommandContext } from './command.ts';
 import {
   closedVault,
@@ -44,6 +45,7 @@ export async function rewrapVault(
   // A record that is not there is a fault, and is not made.
   const there = databaseExists(config.values.db);
   await using store = await (there ? openRecordForWork(config, context.env, false) : openRecord(config));
+  await compareWithCopies(config, store);
   const { bound, rewrap } = await store.call('vaultState', undefined);
   if (!bound) {
     throw new Fault('VAULT_POLICY', 'nothing is sealed in this database yet', {
@@ -170,8 +172,9 @@ class Items {
         if (!plain) continue;
         const { keyId: id, deviceId, generation, fingerprint, at, sealedSha256: insteadOf } = key;
         const about = { purpose: 'private-key', deviceId, generation, fingerprint, at } as const;
-        const sealed = await sealerFor(keyRuns.get(id)).seal(plain, about);
-        wipe(plain);
+        const sealed = await sealerFor(keyRuns.get(id))
+          .seal(plain, about)
+          .finally(() => wipe(plain));
         items.push({ id, insteadOf: insteadOf ?? '', sealed });
       }
       await keep('keys', items, page.at(-1)?.keyId ?? 0);
@@ -182,8 +185,9 @@ class Items {
         const plain = await this.#openBackup(backup);
         const { backupId: id, deviceId, fingerprint, at, sealedSha256: insteadOf } = backup;
         const about = { purpose: 'backup', deviceId, generation: null, fingerprint, at } as const;
-        const sealed = await sealerFor(backupRuns.get(id)).seal(plain, about);
-        wipe(plain);
+        const sealed = await sealerFor(backupRuns.get(id))
+          .seal(plain, about)
+          .finally(() => wipe(plain));
         items.push({ id, insteadOf, sealed });
       }
       await keep('backups', items, page.at(-1)?.backupId ?? 0);

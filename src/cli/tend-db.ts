@@ -18,6 +18,7 @@ export async function tendDb(args: DbArgs & GlobalArgs, context: CommandContext)
   await using store = await openRecord(config);
   if (args.action === 'backup' && args.file !== undefined) {
     const file = resolve(context.cwd, args.file);
+    await store.call('noteExport', { what: 'record' });
     await store.call('backupTo', file);
     context.out.result(`the record is copied to ${file}`);
     const { bound } = await store.call('vaultState', undefined);

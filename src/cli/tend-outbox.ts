@@ -3,6 +3,7 @@ import { parseDeviceId } from '../core/device-id.ts';
 import { Fault } from '../core/errors.ts';
 import { when } from '../report/json.ts';
 import { table } from '../report/table.ts';
+import { compareWithCopies } from './audit-checkpoint.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
 import type { OutboxArgs } from './commands/outbox.ts';
 import { configOf, openRecord } from './compose.ts';
@@ -18,7 +19,9 @@ export async function tendOutbox(args: OutboxArgs & GlobalArgs, context: Command
   if (args.action === 'drop' && why === '') {
     throw new Fault('USAGE', 'a send is dropped with a reason', { hint: 'add --why "…"; it goes on record' });
   }
-  await using store = await openRecord(configOf(args, {}, context));
+  const config = configOf(args, {}, context);
+  await using store = await openRecord(config);
+  await compareWithCopies(config, store);
   const at = systemClock.now();
   if (args.action === 'retry') {
     await store.call('retrySend', { deviceId, at });

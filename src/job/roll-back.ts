@@ -23,9 +23,12 @@ export async function rollBack(
   work.cloud = 'refused';
   await untilNoSendIsInFlight(context, () => ledger.markRollingBack({ writeId, at: clock.now() }));
   const old = await oldBlock(context);
-  if (!how.alreadyThere) await putBack(context, old);
   const oldKey = old.publicKey;
-  wipe(old.bytes);
+  try {
+    if (!how.alreadyThere) await putBack(context, old);
+  } finally {
+    wipe(old.bytes);
+  }
   const { sendId } = await ledger.markRolledBack({
     writeId,
     at: clock.now(),
@@ -64,6 +67,7 @@ async function oldBlock({ subject, vault, work }: StepContext): Promise<OldBlock
   const bytes = Buffer.from(dct.subarray(open.offset, open.offset + open.length));
   wipe(dct);
   if (sha256Hex(bytes) !== open.oldSha256) {
+    wipe(bytes);
     throw new Fault('VAULT_SEALED_WRONG', 'the backup is not that of the write which is to be taken back');
   }
   return { offset: open.offset, bytes, publicKey };

@@ -13,6 +13,8 @@ import { systemCode } from '../core/system-code.ts';
 /** `PFLT` in the SQLite header says that a database is ours. */
 const APPLICATION_ID = 0x50464c54;
 const BUSY_TIMEOUT_MS = 10_000;
+/** The migration that makes the journal. */
+const JOURNAL_SCHEMA = 3;
 
 export interface OpenDatabase {
   readonly path: string;
@@ -40,9 +42,9 @@ export function openDatabase({ path, create, migrationsDir, operator = 'unknown'
     raw.pragma('foreign_keys = ON');
     raw.pragma('trusted_schema = OFF');
     raw.pragma('secure_delete = ON'); // what was sealed anew is not to stay in free pages
-    migrate(raw, migrations);
+    migrate(raw, migrations, operator);
     const journal = new Journal(raw, operator);
-    beginJournal(raw, journal);
+    journal.noteChanges();
     return new Db(raw, journal, () => guardsOf(migrations));
   } catch (error) {
     raw?.close();
@@ -95,16 +97,6 @@ function checkOwner(raw: Database.Database, path: string, newest: number): void 
   }
 }
 
-/** A journal that says nothing yet begins with what is on record; another process may be quicker. */
-function beginJournal(raw: Database.Database, journal: Journal): void {
-  if (journal.head().seq > 0) return;
-  raw
-    .transaction(() => {
-      if (journal.head().seq === 0) adoptRecord(raw, journal);
-    })
-    .immediate();
-}
-
 /** What the migrations may ask for beside SQLite's own functions. */
 function giveFunctions(raw: Database.Database): void {
   raw.function('sha256_hex', { deterministic: true, directOnly: true }, value =>
@@ -113,7 +105,7 @@ function giveFunctions(raw: Database.Database): void {
 }
 
 /** Each migration in a transaction of its own, so that a cut leaves a whole older schema. */
-function migrate(raw: Database.Database, migrations: readonly string[]): void {
+function migrate(raw: Database.Database, migrations: readonly string[], operator: string): void {
   giveFunctions(raw);
   for (const [index, sql] of migrations.entries()) {
     raw
@@ -125,6 +117,8 @@ function migrate(raw: Database.Database, migrations: readonly string[]): void {
         raw
           .prepare('INSERT OR IGNORE INTO station (only_one, station_id, created_at) VALUES (1, ?, ?)')
           .run(randomUUID(), Date.now());
+        // The journal begins with what is on record, here and never again: one that is found empty later was emptied.
+        if (index + 1 === JOURNAL_SCHEMA) adoptRecord(raw, new Journal(raw, operator));
       })
       .immediate();
   }

@@ -1,5 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { Fault } from '../core/errors.ts';
+import { asFault } from './database.ts';
 import type { ChainResult } from './journal/chain.ts';
 import type { ChainWork } from './journal/chain-thread.ts';
 import type { Store } from './store.ts';
@@ -45,6 +47,7 @@ function inThread(work: ChainWork): Promise<ChainResult> {
   return new Promise((resolve, reject) => {
     const worker = new Worker(new URL('./journal/chain-thread.js', import.meta.url), { workerData: work });
     worker.once('message', (result: ChainResult) => resolve(result));
-    worker.once('error', reject);
+    worker.once('error', error => reject(asFault(error, work.path)));
+    worker.once('exit', () => reject(new Fault('BUG', 'a thread that read the journal ended without a word')));
   });
 }

@@ -75,7 +75,11 @@ export function workingIdentities(database: string, record: WorkingRecord): Work
         }
         await record.noteDestroyed(recipient);
       }
-      for (const path of halfMade(database)) destroyIdentity(path);
+      try {
+        for (const path of halfMade(database)) destroyIdentity(path);
+      } catch (error) {
+        problems.push(`half a working identity can't be taken away (${systemCode(error)})`);
+      }
       return problems;
     },
   };

@@ -55,6 +55,7 @@ describe('audit verify', () => {
     ['an event that says something else', `UPDATE journal SET body = replace(body, 'ada', 'eve') WHERE seq = 9`, 9],
     ['a removed event', 'DELETE FROM journal WHERE seq = 12', 12],
     ['a hash', `UPDATE journal SET hash = zeroblob(32) WHERE seq = 5`, 5],
+    ['all of it, and its checkpoints', 'DELETE FROM journal; DELETE FROM checkpoints', 1],
   ])('names the first event that is wrong: %s', async (_, sql, seq) => {
     const db = await tampered(sql);
     const { code, stdout, stderr } = await bench.run(['audit', 'verify', '--db', db, '--json']);
@@ -118,6 +119,9 @@ describe('a database that was put back from an older copy', () => {
     const { code, stderr } = await bench.run(['run', 'rack.csv', '--sim', '3', '--db', afterFirst, '--again']);
     expect(code).toBe(7);
     expect(stderr).toContain('[RECORD_BEHIND]');
+    const token = { PARTICLE_ACCESS_TOKEN: 'x' };
+    expect((await bench.run(['replay', '--db', afterFirst], token)).stderr).toContain('[RECORD_BEHIND]');
+    expect((await bench.run(['audit', 'checkpoint', '--db', afterFirst])).stderr).toContain('[RECORD_BEHIND]');
     expect(createHash('sha256').update(readFileSync(afterFirst)).digest('hex')).toBe(before);
   });
 });

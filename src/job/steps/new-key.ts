@@ -33,7 +33,7 @@ export const newKey: Step<Record<string, never>> = {
         return 'skipped';
       }
       work.resume = 'anew'; // the job says something else by now
-      wipe(pair.privateDer);
+      wipe(pair.privateDer, block.old, block.next);
     }
     if (work.resume !== 'fresh' && work.resume !== 'anew') return 'skipped';
     const pair = await usableKey(context.makeKey);

@@ -1,3 +1,4 @@
+import { uptime } from 'node:os';
 import type Database from 'better-sqlite3';
 import { noteChanges, takeChanges } from './capture.ts';
 import type { Change } from './capture.ts';
@@ -32,10 +33,14 @@ export class Journal {
     this.#raw = raw;
     this.#operator = operator;
     const tables = trackedTables(raw);
-    noteChanges(raw, tables);
     this.#tables = new Map(tables.map(table => [table.name, table]));
     this.#head = raw.prepare('SELECT seq, hash, body FROM journal ORDER BY seq DESC LIMIT 1');
     this.#append = raw.prepare('INSERT INTO journal (seq, prev, body, hash) VALUES (?, ?, ?, ?)');
+  }
+
+  /** From here on, every row that this connection adds or changes is noted. */
+  noteChanges(): void {
+    noteChanges(this.#raw, [...this.#tables.values()]);
   }
 
   /** What has changed since the last call and has not been told. */
@@ -99,7 +104,7 @@ export class Journal {
 
   /** A time of day before that of the event before, or one that did not go as this machine's steady clock did. */
   #jump(now: number, lastBody: string | undefined): Told | null {
-    const steady = performance.now();
+    const steady = uptime() * 1000; // goes on while the machine sleeps
     const clocks = this.#clocks;
     this.#clocks = { wall: now, steady };
     const last = lastBody === undefined ? NaN : Date.parse((/"at":"([^"]+)"/.exec(lastBody) ?? [])[1] ?? '');

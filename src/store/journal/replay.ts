@@ -56,15 +56,17 @@ class Replay {
   run(): Replayed {
     let events = 0;
     const page = this.#raw.prepare<[number], { seq: number; body: string }>(
-      `SELECT seq, body FROM journal WHERE seq > ? AND body LIKE '%"set":%' ORDER BY seq LIMIT 2000`,
+      `SELECT seq, body FROM journal WHERE seq > ? AND body LIKE '%"set":%' ORDER BY seq LIMIT 500`,
     );
     for (let after = 0; ;) {
       const rows = page.all(after);
       const last = rows.at(-1);
       if (!last) break;
-      for (const { seq, body } of rows) this.#take(seq, body);
+      for (const { seq, body } of rows) {
+        this.#take(seq, body);
+        if (this.#gathered.size >= ROWS_AT_ONCE) this.#write();
+      }
       after = last.seq;
-      if (this.#gathered.size >= ROWS_AT_ONCE) this.#write();
     }
     this.#write();
     events = this.#raw.prepare<[], number>('SELECT count(*) FROM journal').pluck().get() ?? 0;

@@ -149,7 +149,10 @@ function factsOf(db: Db, changes: readonly Change[]): Record<string, Fact | unde
   const send = find('sends');
   const release = find('releases');
   const mark = find('key_marks');
-  const keyId = find('writes')?.['key_id'] ?? send?.['key_id'] ?? find('keys')?.['id'];
+  const write = find('writes');
+  // A write tells of its own key, if it has one; sends of other keys may have changed beside it.
+  const keyId = write ? write['key_id'] : (send?.['key_id'] ?? find('keys')?.['id']);
+  const isAnswer = !write || ['accepted', 'refused', 'unknown'].includes(text(write['phase']) ?? '');
   return {
     ...(run && {
       job: text(run['job']),
@@ -163,7 +166,7 @@ function factsOf(db: Db, changes: readonly Change[]): Record<string, Fact | unde
       fingerprint: text(backup['fingerprint']),
     }),
     ...(changes.length < 50 && row && { outcome: text(row['outcome']), code: text(row['code']) }),
-    ...(send && { status: number(send['last_status']), reason: text(send['last_error']) }),
+    ...(send && isAnswer && { status: number(send['last_status']), reason: text(send['last_error']) }),
     ...(release && { why: text(release['why']) }),
     ...settingsOf(changes),
     ...(mark && { fingerprint: text(mark['fingerprint']), state: text(mark['state']), why: text(mark['why']) }),

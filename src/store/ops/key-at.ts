@@ -132,7 +132,23 @@ function unprovenWrite(db: Db, deviceId: DeviceId, time: number): KeyAt['unprove
     deviceId,
     time,
   );
-  return found ?? null;
+  return found ?? underWayThen(db, deviceId, time);
+}
+
+/** A write or a roll-back that was under way at that time, and has come to its end since, as the journal tells. */
+function underWayThen(db: Db, deviceId: DeviceId, time: number): KeyAt['unproven'] {
+  const last = db.get<{ event: string; at: string; fingerprint: string | null }>(
+    `SELECT json_extract(body, '$.event') AS event, json_extract(body, '$.at') AS at,
+            json_extract(body, '$.fingerprint') AS fingerprint
+       FROM journal
+      WHERE device_id = ? AND json_extract(body, '$.at') <= ? AND json_extract(body, '$.event') IN
+            ('write-begun', 'written', 'roll-back-begun', 'rolled-back', 'write-abandoned')
+      ORDER BY seq DESC LIMIT 1`,
+    deviceId,
+    new Date(time).toISOString(),
+  );
+  if (last?.event !== 'write-begun' && last?.event !== 'roll-back-begun') return null;
+  return { at: Date.parse(last.at), fingerprint: last.fingerprint };
 }
 
 /** The rows that tell of a look in the journal, and what changed in one that was there before. */

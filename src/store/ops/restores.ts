@@ -1,6 +1,7 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
 import type { Db } from '../db.ts';
+import { onDevice } from './on-device.ts';
 import { openRun } from './runs.ts';
 import type { OpenedRun } from './runs.ts';
 
@@ -36,10 +37,6 @@ export function restorable(db: Db, deviceId: DeviceId): Restorable {
   if (!db.get('SELECT 1 FROM devices WHERE device_id = ?', deviceId)) {
     throw new Fault('DEVICE_NOT_FOUND', `device ${deviceId} is not on record`);
   }
-  const active = db.get<{ fingerprint: string }>(
-    `SELECT fingerprint FROM keys WHERE device_id = ? AND state = 'active'`,
-    deviceId,
-  );
   const newest = db.get<{ product_id: string | null }>(
     'SELECT product_id FROM sends WHERE device_id = ? ORDER BY id DESC LIMIT 1',
     deviceId,
@@ -54,7 +51,7 @@ export function restorable(db: Db, deviceId: DeviceId): Restorable {
     { deviceId },
   );
   return {
-    activeFingerprint: active?.fingerprint ?? null,
+    activeFingerprint: onDevice(db, deviceId)?.fingerprint ?? null,
     begun: begun?.backup_id ?? null,
     productId: newest?.product_id ?? null,
     backups: db.all<KnownBackup>(
@@ -85,7 +82,9 @@ export function openRestore(
   const { deviceId, backupId, at } = restore;
   const manifest = `backup ${backupId} of ${deviceId}`;
   const unfinished = db.get(
-    `SELECT 1 FROM runs WHERE job = ? AND manifest = ? AND state <> 'finished'`,
+    `SELECT 1 FROM runs JOIN rows ON rows.run_id = runs.id
+      WHERE runs.job = ? AND runs.manifest = ? AND runs.state <> 'finished'
+        AND (rows.outcome IS NULL OR rows.outcome <> 'pass')`,
     RESTORE_JOB,
     manifest,
   );

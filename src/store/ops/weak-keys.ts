@@ -82,7 +82,8 @@ function notAccepted(db: Db, deviceId: DeviceId): string | null {
 /** A block was sent to the device, and what it became was never read back. */
 function notVerified(db: Db, deviceId: DeviceId): string | null {
   const write = db.get<{ phase: string }>(
-    `SELECT phase FROM writes WHERE device_id = ? AND phase IN ('writing', 'rolling-back') AND key_id IS NOT NULL`,
+    `SELECT phase FROM writes WHERE device_id = ? AND phase IN ('writing', 'rolling-back') 
+        AND (key_id IS NOT NULL OR restored_backup_id IS NOT NULL)`,
     deviceId,
   );
   if (!write) return null;
