@@ -6,6 +6,8 @@ import { deviceIdOf } from '../support/record-bench.ts';
 
 /** The most that an answer may cost over the start of the program, in seconds of the processor. */
 const MOST_SECONDS = 0.3;
+/** What `--help` costs on a machine for which the limit is meant. */
+const USUAL_START_SECONDS = 0.2;
 const TRIES = 5;
 
 /** Seconds of the processor, of the quickest of some tries: a busy machine makes every one slower, never quicker. */
@@ -54,12 +56,14 @@ describe('a record of a large fleet', () => {
       ['keys', 'find', newKeyOf(1).slice(0, 12), '--db', 'small.db'],
     ]) as [number, number, number, number, number];
     const over = { history: history - smallHistory, find: find - smallFind };
-    // Twice as much where the machine has other work: what it costs to read is held against the same command.
+    // Twice as much where the machine has other work, and more on a slow one: what it costs to read is held against the
+    // same command.
+    const slowness = Math.max(1, start / USUAL_START_SECONDS);
     const costs = { history: history - start, find: find - start, over };
-    expect(costs.history, JSON.stringify(costs)).toBeLessThan(2 * MOST_SECONDS);
-    expect(costs.find, JSON.stringify(costs)).toBeLessThan(2 * MOST_SECONDS);
-    expect(over.history, JSON.stringify(costs)).toBeLessThan(MOST_SECONDS / 2);
-    expect(over.find, JSON.stringify(costs)).toBeLessThan(MOST_SECONDS / 2);
+    expect(costs.history, JSON.stringify(costs)).toBeLessThan(2 * MOST_SECONDS * slowness);
+    expect(costs.find, JSON.stringify(costs)).toBeLessThan(2 * MOST_SECONDS * slowness);
+    expect(over.history, JSON.stringify(costs)).toBeLessThan((MOST_SECONDS / 2) * slowness);
+    expect(over.find, JSON.stringify(costs)).toBeLessThan((MOST_SECONDS / 2) * slowness);
   });
 });
 

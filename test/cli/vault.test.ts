@@ -352,7 +352,7 @@ describe('what a killed run has begun', () => {
         fault === null ? [] : [parseCloudFault(`device:${rack.devices[n]!.deviceId}:${fault}`)],
       ),
     );
-  }, 60_000);
+  }, 240_000);
 
   afterAll(async () => {
     await cloud.close();
@@ -448,5 +448,5 @@ describe('what a killed run has begun', () => {
     const ended = await run();
     expect(jsonLines(ended.stdout).find(({ type }) => type === 'device')).toMatchObject({ outcome: 'pass' });
     expect(working()).toEqual([]);
-  }, 60_000);
+  }, 240_000);
 });

@@ -172,7 +172,7 @@ describe('a cloud that gives no clear answer: the device goes on with its new ke
     bench.reach({ timeoutMs: SHORT_MS });
     bench.meet('apply-late:1500');
     expect((await bench.station.run()).summary).toMatchObject({ cloudPending: 1, exitCode: 4 });
-    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 20_000 });
+    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 60_000 });
     bench.meet();
     expect(await bench.replay()).toEqual(['accepted']);
     expect(bench.station.cloud.keysOf(bench.id)).toHaveLength(3);
@@ -362,7 +362,7 @@ describe('two keys for one device in a row', () => {
     expect(row.message).toBe(
       'an earlier key of this device got no answer and may yet land: the cloud is to be told this one once more',
     );
-    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 10_000 });
+    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 60_000 });
     expect(await bench.replay(false)).toEqual([]); // not before its time
     expect(await bench.replay()).toEqual(['accepted']);
     expect(await bench.keys()).toEqual({ device: 'key 2', cloud: 'key 2' });
