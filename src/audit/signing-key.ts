@@ -1,9 +1,8 @@
-import { randomBytes, createPrivateKey, generateKeyPairSync } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { closeSync, fchmodSync, fstatSync, linkSync, openSync, readFileSync, unlinkSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, fchmodSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { Fault } from '../core/errors.ts';
-import { syncFolder, writeNewFile } from '../core/secret-file.ts';
+import { writeWholeFile } from '../core/secret-file.ts';
 import { systemCode } from '../core/system-code.ts';
 
 const MAX_BYTES = 4096;
@@ -56,20 +55,11 @@ export function readSigningKey(path: string): KeyObject | null {
 export function makeSigningKey(path: string): KeyObject {
   const { privateKey } = generateKeyPairSync('ed25519');
   const pem = Buffer.from(privateKey.export({ format: 'pem', type: 'pkcs8' }));
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.new`;
   try {
-    writeNewFile(temporary, pem);
-    try {
-      linkSync(temporary, path); // never over another one
-    } catch (error) {
-      const theirs = systemCode(error) === 'EEXIST' ? readSigningKey(path) : null;
-      if (theirs) return theirs;
-      throw error;
-    } finally {
-      unlinkSync(temporary);
-    }
-    syncFolder(dirname(path));
-    return privateKey;
+    if (writeWholeFile(path, pem)) return privateKey;
+    const theirs = readSigningKey(path);
+    if (theirs) return theirs;
+    throw new Fault('SIGNING_KEY', `the signing key ${path} can't be made (EEXIST)`);
   } catch (cause) {
     if (cause instanceof Fault) throw cause;
     throw new Fault('SIGNING_KEY', `the signing key ${path} can't be made (${systemCode(cause)})`, { cause });

@@ -128,7 +128,7 @@ export async function showKey(args: AuditArgs & GlobalArgs, context: CommandCont
 
 const MAX_NOTE_BYTES = 4096;
 
-/** @throws Fault FILE_UNWRITABLE is never thrown here; CHECKPOINT_INVALID where it can't be read or proven */
+/** @throws Fault USAGE where it can't be read, CHECKPOINT_INVALID where it can't be proven */
 export function readCheckpoint(file: string, stationId: string, signingKey: string): Checkpoint {
   let note: string;
   try {

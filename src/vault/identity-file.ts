@@ -4,7 +4,6 @@ import {
   fchmodSync,
   fstatSync,
   fsyncSync,
-  linkSync,
   openSync,
   readFileSync,
   unlinkSync,
@@ -13,7 +12,7 @@ import {
 import { randomBytes } from 'node:crypto';
 import { dirname } from 'node:path';
 import { Fault } from '../core/errors.ts';
-import { syncFolder, writeNewFile } from '../core/secret-file.ts';
+import { syncFolder, writeWholeFile } from '../core/secret-file.ts';
 import { systemCode } from '../core/system-code.ts';
 import { newIdentity, recipientTextOf } from './x25519.ts';
 
@@ -104,19 +103,8 @@ export async function makeIdentity(path: string): Promise<StationIdentity> {
  * @throws Fault VAULT_IDENTITY
  */
 export function writeIdentity(path: string, { identity, recipient }: StationIdentity, says: string): boolean {
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.new`;
   try {
-    writeNewFile(temporary, `# photon-fleet: ${says}\n# public key: ${recipient}\n${identity}\n`);
-    try {
-      linkSync(temporary, path); // whole or not at all, and never over another one
-    } catch (error) {
-      if (systemCode(error) === 'EEXIST') return false;
-      throw error;
-    } finally {
-      unlinkSync(temporary);
-    }
-    syncFolder(dirname(path));
-    return true;
+    return writeWholeFile(path, `# photon-fleet: ${says}\n# public key: ${recipient}\n${identity}\n`);
   } catch (cause) {
     throw new Fault('VAULT_IDENTITY', `the identity file ${path} can't be made (${systemCode(cause)})`, {
       hint: 'name a folder that you may write to with --db or `vault.identityFile`',

@@ -30,30 +30,22 @@ export function noteChanges(raw: Database.Database, tables: readonly Tracked[]):
   }
 }
 
-/** What was noted since the last call, in its order; it is noted no longer. */
-export function takeChanges(raw: Database.Database): Change[] {
-  const rows = statement(raw, 'SELECT tbl, old, now FROM temp.changed ORDER BY n').all() as {
-    tbl: string;
-    old: string | null;
-    now: string;
-  }[];
-  if (rows.length === 0) return [];
-  statement(raw, 'DELETE FROM temp.changed').run();
-  return rows
-    .filter(({ old, now }) => old !== now)
-    .map(({ tbl, old, now }) => ({
-      table: tbl,
-      old: old === null ? null : (JSON.parse(old) as Row),
-      now: JSON.parse(now) as Row,
-    }));
-}
-
-const statements = new WeakMap<Database.Database, Map<string, Database.Statement>>();
-
-function statement(raw: Database.Database, sql: string): Database.Statement {
-  let known = statements.get(raw);
-  if (!known) statements.set(raw, (known = new Map<string, Database.Statement>()));
-  let prepared = known.get(sql);
-  if (!prepared) known.set(sql, (prepared = raw.prepare(sql)));
-  return prepared;
+/** @returns what takes out all that was noted since it was last called, in its order */
+export function changesNotedBy(raw: Database.Database): () => Change[] {
+  const noted = raw.prepare<[], { tbl: string; old: string | null; now: string }>(
+    'SELECT tbl, old, now FROM temp.changed ORDER BY n',
+  );
+  const forget = raw.prepare('DELETE FROM temp.changed');
+  return () => {
+    const rows = noted.all();
+    if (rows.length === 0) return [];
+    forget.run();
+    return rows
+      .filter(({ old, now }) => old !== now)
+      .map(({ tbl, old, now }) => ({
+        table: tbl,
+        old: old === null ? null : (JSON.parse(old) as Row),
+        now: JSON.parse(now) as Row,
+      }));
+  };
 }

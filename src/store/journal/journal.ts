@@ -1,6 +1,6 @@
 import { uptime } from 'node:os';
 import type Database from 'better-sqlite3';
-import { noteChanges, takeChanges } from './capture.ts';
+import { changesNotedBy, noteChanges } from './capture.ts';
 import type { Change } from './capture.ts';
 import { hashOf, NO_HASH } from './event.ts';
 import type { SetRow, Told } from './event.ts';
@@ -27,6 +27,7 @@ export class Journal {
   readonly #append: Database.Statement;
   #station: string | null = null;
   #said: Told[] = [];
+  #taken: () => Change[] = () => [];
   #clocks: { wall: number; steady: number } | null = null;
 
   constructor(raw: Database.Database, operator: string) {
@@ -41,11 +42,12 @@ export class Journal {
   /** From here on, every row that this connection adds or changes is noted. */
   noteChanges(): void {
     noteChanges(this.#raw, [...this.#tables.values()]);
+    this.#taken = changesNotedBy(this.#raw);
   }
 
   /** What has changed since the last call and has not been told. */
   takeChanges(): Change[] {
-    return takeChanges(this.#raw);
+    return this.#taken();
   }
 
   /** For what an operation has to tell beside the rows that it changes. */

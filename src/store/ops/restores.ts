@@ -1,7 +1,8 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
 import type { Db } from '../db.ts';
-import { onDevice } from './on-device.ts';
+import { markOf, onDevice } from './on-device.ts';
+import { IS_OPEN } from './open-writes.ts';
 import { openRun } from './runs.ts';
 import type { OpenedRun } from './runs.ts';
 
@@ -46,7 +47,7 @@ export function restorable(db: Db, deviceId: DeviceId): Restorable {
       WHERE restores.id = (SELECT max(id) FROM restores WHERE device_id = :deviceId)
         AND (runs.state <> 'finished' OR EXISTS (
                SELECT 1 FROM writes WHERE device_id = :deviceId AND restored_backup_id = backup_id
-                  AND phase NOT IN ('left', 'rolled-back', 'abandoned')))
+                  AND ${IS_OPEN}))
         AND NOT EXISTS (SELECT 1 FROM attempts WHERE device_id = :deviceId AND attempts.run_id > restores.run_id)`,
     { deviceId },
   );
@@ -56,7 +57,7 @@ export function restorable(db: Db, deviceId: DeviceId): Restorable {
     productId: newest?.product_id ?? null,
     backups: db.all<KnownBackup>(
       `SELECT id AS backupId, taken_at AS takenAt, sha256, bytes, classification, fingerprint,
-              (SELECT state FROM key_marks WHERE key_marks.fingerprint = backups.fingerprint ORDER BY id DESC LIMIT 1) AS mark
+              ${markOf('backups.fingerprint')} AS mark
          FROM backups WHERE device_id = ? ORDER BY id`,
       deviceId,
     ),

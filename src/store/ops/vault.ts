@@ -1,6 +1,7 @@
 import { sha256Hex } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { Db } from '../db.ts';
+import { IS_OPEN } from './open-writes.ts';
 
 /*
  * What the record says of the vault: the policy and the recipients that it is bound to, the working identities, and a
@@ -66,11 +67,11 @@ export function workingIdentities(db: Db): { recipient: string; runId: number; m
     .all<{ recipient: string; runId: number; madeAt: number; inUse: number }>(
       `WITH begun (run_id) AS (
          SELECT attempts.run_id FROM writes JOIN attempts ON attempts.id = writes.attempt_id
-          WHERE writes.phase NOT IN ('left', 'rolled-back', 'abandoned')
+          WHERE ${IS_OPEN}
          UNION
          SELECT attempts.run_id FROM writes JOIN backups ON backups.id = writes.backup_id
            JOIN attempts ON attempts.id = backups.attempt_id
-          WHERE writes.phase NOT IN ('left', 'rolled-back', 'abandoned'))
+          WHERE ${IS_OPEN})
        SELECT recipient, run_id AS runId, made_at AS madeAt, run_id IN (SELECT run_id FROM begun) AS inUse
          FROM working_identities WHERE destroyed_at IS NULL ORDER BY run_id, made_at`,
     )
@@ -101,12 +102,12 @@ export function itemsInUse(db: Db): {
   return {
     keys: db.all(
       `SELECT writes.key_id AS keyId, attempts.run_id AS runId FROM writes JOIN attempts ON attempts.id = writes.attempt_id
-        WHERE writes.key_id IS NOT NULL AND writes.phase NOT IN ('left', 'rolled-back', 'abandoned')`,
+        WHERE writes.key_id IS NOT NULL AND ${IS_OPEN}`,
     ),
     backups: db.all(
       `SELECT writes.backup_id AS backupId, attempts.run_id AS runId FROM writes
          JOIN backups ON backups.id = writes.backup_id JOIN attempts ON attempts.id = backups.attempt_id
-        WHERE writes.phase NOT IN ('left', 'rolled-back', 'abandoned')`,
+        WHERE ${IS_OPEN}`,
     ),
   };
 }

@@ -5,6 +5,7 @@ import type { Ledger, NewKey, NewWrite, OpenPhase, OpenWrite, WritePhase } from 
 import type { Db } from '../db.ts';
 import { isOwnerAlive } from './lease-owner.ts';
 import { activate, deactivate, deactivateActive, noteKey } from './key-states.ts';
+import { IS_OPEN } from './open-writes.ts';
 import { reinstate } from './reinstate.ts';
 
 /*
@@ -122,7 +123,7 @@ export function openWrite(db: Db, deviceId: DeviceId): OpenWrite | null {
        JOIN backups ON backups.id = writes.backup_id
        LEFT JOIN keys ON keys.id = writes.key_id
        LEFT JOIN sends ON sends.key_id = writes.key_id
-      WHERE writes.device_id = ? AND writes.phase NOT IN ('left', 'rolled-back', 'abandoned')`,
+      WHERE writes.device_id = ? AND ${IS_OPEN}`,
     deviceId,
   );
   if (!row) return null;
