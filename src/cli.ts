@@ -1,4 +1,9 @@
 #!/usr/bin/env node
-import { main } from './cli/main.ts';
-
-process.exitCode = await main(process.argv.slice(2));
+const argv = process.argv.slice(2);
+if (argv.length === 1 && argv[0] === '--version') {
+  const { readVersion } = await import('./cli/version.ts');
+  process.stdout.write(`${readVersion()}\n`);
+} else {
+  const { main } = await import('./cli/main.ts');
+  process.exitCode = await main(argv);
+}

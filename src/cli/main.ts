@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import yargs from 'yargs';
 import { Fault, toFault } from '../core/errors.ts';
 import { armFailPoint } from '../core/fail-points.ts';
@@ -21,6 +20,7 @@ import { statusCommand } from './commands/status.ts';
 import { vaultCommand } from './commands/vault.ts';
 import { EXIT, exitCodeOfFault } from './exit-codes.ts';
 import { faultLines, processOutput } from './output.ts';
+import { readVersion } from './version.ts';
 
 /** Parses the arguments, runs the command, and says what went wrong in one way for all of them. @returns the exit code */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -106,10 +106,4 @@ async function problemsOf(fault: Fault): Promise<readonly string[]> {
   const { formatProblems, ManifestFault } = await import('../manifest/problems.ts');
   // All of them, unless they would run through a terminal for minutes.
   return fault instanceof ManifestFault ? formatProblems(fault, process.stderr.isTTY ? TERMINAL_LINES : Infinity) : [];
-}
-
-function readVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
-  return version;
 }

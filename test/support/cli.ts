@@ -1,10 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-const CLI = new URL('../../dist/cli.js', import.meta.url).pathname;
+/** The built program, from wherever this file was compiled to. */
+export const CLI = createRequire(import.meta.url).resolve('#src/cli.ts');
 
 export interface Ended {
   readonly code: number | null;

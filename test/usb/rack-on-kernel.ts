@@ -20,29 +20,31 @@ export class RackOnKernel {
   readonly devices: readonly Plugged[];
   readonly #bench: Bench;
   readonly #folder: string;
+  readonly #hubs: number;
   #served: Served | null = null;
 
-  private constructor(bench: Bench, folder: string, devices: readonly Plugged[]) {
+  private constructor(bench: Bench, folder: string, devices: readonly Plugged[], hubs: number) {
     this.#bench = bench;
     this.#folder = folder;
     this.devices = devices;
+    this.#hubs = hubs;
   }
 
   /** @param prepared the state folder of a rack that was made before; a copy of it is worked on */
-  static async of(bench: Bench, prepared: string): Promise<RackOnKernel> {
+  static async of(bench: Bench, prepared: string, hubs = HUBS): Promise<RackOnKernel> {
     const folder = bench.path('rack');
     await cp(prepared, folder, { recursive: true });
     const index = JSON.parse(await readFile(join(folder, 'rack.json'), 'utf8')) as { devices: Plugged[] };
     const devices = index.devices.map(async (device, nth) => {
-      const place = { hub: nth % HUBS, port: Math.floor(nth / HUBS) };
+      const place = { hub: nth % hubs, port: Math.floor(nth / hubs) };
       return { ...device, place, path: await pathOf(place) };
     });
-    return new RackOnKernel(bench, folder, await Promise.all(devices));
+    return new RackOnKernel(bench, folder, await Promise.all(devices), hubs);
   }
 
   /** Power on: every device is in DFU mode, and none plugged in. */
   async start(): Promise<void> {
-    const size = ['--count', String(this.devices.length), '--hubs', String(HUBS)];
+    const size = ['--count', String(this.devices.length), '--hubs', String(this.#hubs)];
     this.#served = await this.#bench.serve(['rack', '--state', this.#folder, ...size, '--listen', '127.0.0.1:0']);
   }
 

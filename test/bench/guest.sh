@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# guest.sh ROUNDS PART…: the comparison with dfu-util below a real kernel, in the virtual machine of test/usb. Prints a line
+# `BENCH {…}` for each figure. Needs what `npm run test:usb` needs.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repo=$(cd "$here/../.." && pwd)
+work=$repo/.cache/bench-guest
+vm=$repo/.cache/vm
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+count=60
+hubs=8
+
+rm -rf "$work"
+mkdir -p "$work/out/profile" "$work/keys"
+"$repo/test/usb/prepare-vm.sh" "$vm" >&2
+
+# The rack and all keys are made here, at full speed.
+coproc rack { exec node "$repo/dist/cli.js" sim rack --count $count --hubs $hubs --state "$work/rack" --listen 127.0.0.1:0 --json 2>&1; }
+read -r line <&"${rack[0]}"
+[[ $line == *'"listening"'* ]] || { echo "the virtual rack could not be made: $line" >&2; exit 1; }
+pid=$rack_PID
+kill -INT "$pid"
+wait "$pid"
+for ((n = 0; n < count; n += 1)); do
+  openssl genrsa -traditional 1024 2>/dev/null | openssl rsa -traditional -outform DER -out "$work/keys/$n.der" 2>/dev/null
+done
+openssl genrsa 2048 2>/dev/null | openssl rsa -pubout -outform DER -out "$work/server.pub.der" 2>/dev/null
+mkdir "$work/pool"
+if node "$repo/dist/cli.js" keys --help | grep -q prepare; then
+  node "$repo/dist/cli.js" keys prepare --count $count --db "$work/pool/fleet.db" >&2
+fi
+
+cat >"$work/out/job.sh" <<JOB
+export PATH=$(printf %q "$PATH") NO_COLOR=1 ${BENCH_PROFILE:+BENCH_PROFILE=1}
+cd $(printf %q "$repo")
+exec node .cache/bench/test/bench/guest.js ${work@Q}/rack ${work@Q}/pool ${work@Q} ${*@Q}
+JOB
+exec "$repo/test/usb/boot-vm.sh" "$vm" "$work/out" job.sh "${BENCH_GUEST_S:-3000}"

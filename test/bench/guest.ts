@@ -1,0 +1,94 @@
+import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Bench, CLI, csvOf, jsonLines } from '../support/cli.ts';
+import { RackOnKernel } from '../usb/rack-on-kernel.ts';
+import { expectCode, run } from './processes.ts';
+import type { Ran } from './processes.ts';
+
+/*
+ * Runs in the guest: a whole `photon-fleet run` against what users have now, three calls of dfu-util a device, one device
+ * after the other and all at once. Each line that begins with `BENCH ` is a figure, in ms.
+ *
+ *   node guest.js RACK POOL WORK ROUNDS PART…     RACK: the state of a rack of 60 on 8 hubs; POOL: a database with key pairs
+ *                                                 prepared for all of them; WORK: a folder with keys for dfu-util
+ */
+
+const HUBS = 8;
+/** How many devices dfu-util is given one after the other; the time is taken for all by multiplying. */
+const SERIAL = 8;
+
+const [prepared = '', pool = '', work = '', rounds = '1', ...parts] = process.argv.slice(2);
+
+await using bench = new Bench();
+const rack = await RackOnKernel.of(bench, prepared, HUBS);
+const manifest = bench.file('rack.csv', csvOf(rack.devices));
+const cloud = await bench.serve(['cloud', '--listen', '127.0.0.1:0']);
+const env = {
+  ...process.env,
+  PARTICLE_ACCESS_TOKEN: 'token-of-the-bench',
+  PHOTON_FLEET_CLOUD_URL: cloud.url,
+  XDG_RUNTIME_DIR: bench.folder,
+};
+await rack.start();
+await rack.plugIn(rack.devices);
+for (let round = 1; round <= Number(rounds); round += 1) {
+  if (parts.includes('pool')) await ours('pool', round);
+  if (parts.includes('made')) await ours('made', round);
+  if (parts.includes('serial')) await theirs('serial', round);
+  if (parts.includes('parallel')) await theirs('parallel', round);
+  if (parts.includes('serial-made')) await theirs('serial-made', round);
+  if (parts.includes('parallel-made')) await theirs('parallel-made', round);
+}
+await rack.stop();
+
+/** With key pairs made ahead, or none. Every device leaves DFU mode, so the rack is switched off and on afterwards. */
+async function ours(how: 'pool' | 'made', round: number): Promise<void> {
+  const folder = join(bench.folder, `${how}-${round}`);
+  await mkdir(folder);
+  if (how === 'pool') await cp(pool, folder, { recursive: true });
+  const profile = process.env['BENCH_PROFILE'] === undefined ? [] : ['--cpu-prof', '--cpu-prof-dir=/out/profile'];
+  const args = [...profile, CLI, 'run', manifest, '--db', join(folder, 'fleet.db'), '--json', '--wait', '20'];
+  const ran = expectCode(await run(process.execPath, args, { env, cwd: folder }), 0);
+  const summary = jsonLines(ran.stdout).at(-1) ?? {};
+  if (summary['pass'] !== rack.devices.length) throw new Error(`not all passed: ${ran.stdout}`);
+  tell(how, ran, { durationMs: summary['durationMs'], startedMs: ran.lines[0]?.atMs ?? 0 });
+  await rack.cycle();
+}
+
+async function theirs(how: 'serial' | 'parallel' | 'serial-made' | 'parallel-made', round: number): Promise<void> {
+  const serial = how.startsWith('serial');
+  const made = how.endsWith('-made');
+  const devices = rack.devices.slice(0, serial ? SERIAL : rack.devices.length);
+  const folder = join(bench.folder, `${how}-${round}`);
+  await mkdir(folder);
+  const script = join(folder, 'device.sh');
+  await writeFile(script, deviceScript(folder, made), { mode: 0o755 });
+  const list = join(folder, 'paths');
+  await writeFile(list, devices.map(({ path }, nth) => `${path} ${nth}\n`).join(''));
+  const args = ['-a', list, '-L', '1', '-P', serial ? '1' : String(devices.length), 'bash', script];
+  const ran = expectCode(await run('xargs', args, { env }), 0);
+  tell(how, ran, { devices: devices.length });
+}
+
+/** What a person would have in a script: the server key saved, the device's key written, the server key written. */
+function deviceScript(folder: string, made: boolean): string {
+  const dfu = `dfu-util -d 2b04:d006 -p "$1" -a 1`;
+  const key = made
+    ? [
+        `openssl genrsa -traditional 1024 2>/dev/null >"${folder}/$2.pem"`,
+        `openssl rsa -traditional -in "${folder}/$2.pem" -outform DER -out "${folder}/$2.der" 2>/dev/null`,
+      ]
+    : [`cp "${work}/keys/$2.der" "${folder}/$2.der"`];
+  return [
+    'set -e',
+    ...key,
+    `${dfu} -s 2082:512 -U "${folder}/$2.server.bak" >/dev/null 2>&1`,
+    `${dfu} -s 34 -D "${folder}/$2.der" >/dev/null 2>&1`,
+    `${dfu} -s 2082 -D "${work}/server.pub.der" >/dev/null 2>&1`,
+    '',
+  ].join('\n');
+}
+
+function tell(part: string, { wallMs, peakMiB }: Ran, more: Record<string, unknown>): void {
+  process.stdout.write(`BENCH ${JSON.stringify({ part, wallMs, peakMiB, ...more })}\n`);
+}
