@@ -8,7 +8,13 @@ import { rmSync } from 'node:fs';
 rmSync('dist/bundle', { recursive: true, force: true });
 
 export default {
-  input: { cli: 'dist/cli.js', 'bundle/worker': 'dist/store/worker.js' },
+  input: {
+    cli: 'dist/cli.js',
+    // Threads, where those who start them look for them.
+    'bundle/worker': 'dist/store/worker.js',
+    'bundle/journal/chain-thread': 'dist/store/journal/chain-thread.js',
+    'bundle/sealing-thread': 'dist/vault/sealing-thread.js',
+  },
   // What brings machine code, or looks for files beside its own.
   external: ['usb', 'better-sqlite3', 'pino'],
   platform: 'node',

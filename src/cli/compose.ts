@@ -16,6 +16,8 @@ import type { UsbBus } from '../usb/port.ts';
 import { identityFileOf, makeIdentity, readIdentitiesByHand, readIdentity } from '../vault/identity-file.ts';
 import type { StationIdentity } from '../vault/identity-file.ts';
 import type { Binding } from '../vault/policy.ts';
+import type { Sealer } from '../vault/sealer.ts';
+import { threadedSealer } from '../vault/threaded-sealer.ts';
 import { vaultOf, vaultWith } from '../vault/vault.ts';
 import type { Vault } from '../vault/vault.ts';
 import { workingIdentities } from '../vault/working-identities.ts';
@@ -85,14 +87,15 @@ export async function openVault(
   for (const warning of warnings) warn(warning);
   const working = workingOf(config, store);
   const byHand = identityFile === undefined || !state.bound ? null : await identityByHand(identityFile, state.bound);
+  const sealer = threadedSealer();
   let vault: StationVault;
   if (binding.policy === 'local') {
     const identity = byHand ?? (await stationIdentity(config, store));
-    const local = vaultOf(identity);
+    const local = vaultOf(identity, sealer);
     vault = { ...local, forRun: () => local, tidy: () => working.tidy() };
   } else {
     await store.call('bindVault', binding);
-    vault = closedVault(binding, working, byHand);
+    vault = closedVault(binding, working, byHand, sealer);
   }
   for (const problem of await vault.tidy()) warn(problem);
   return vault;
@@ -112,16 +115,19 @@ export function closedVault(
   { recipients }: Binding,
   working: WorkingIdentities,
   byHand: StationIdentity | null,
+  sealer?: Sealer,
 ): StationVault {
-  const sealingTo = (more: () => Promise<readonly string[]>): Vault =>
-    vaultWith({
+  const sealingTo = (more: () => Promise<readonly string[]>): Vault => {
+    const keys = {
       recipients: async () => [...recipients, ...(await more())],
       identities: async () => [...(byHand ? [byHand] : []), ...(await working.there())].map(({ identity }) => identity),
       opensAll: byHand !== null,
       closedHint:
         'the working identity that it was sealed to is gone; `photon-fleet vault rewrap --identity FILE`, with the ' +
         'identity of a recipient, gives the station what it needs to finish',
-    });
+    };
+    return vaultWith(keys, sealer);
+  };
   return {
     ...sealingTo(() => Promise.resolve([])),
     forRun: runId => sealingTo(async () => [(await working.of(runId)).recipient]),

@@ -6,24 +6,23 @@ import type { StepContext } from '../job/step.ts';
  * @throws Fault SESSION_DEADLINE
  */
 export async function withDeadline<T>(acting: Promise<T>, ms: number, context: StepContext, name: string): Promise<T> {
-  const over = new AbortController();
   const overdue: Fault[] = [];
-  const late = context.clock.sleep(ms, over.signal).then(async (): Promise<T> => {
-    if (over.signal.aborted) return acting;
-    const fault = new Fault('SESSION_DEADLINE', `the step ${name} took more than ${ms / 1000} s`, {
-      facts: { path: context.device.port.path, step: name },
+  let callOff = (): void => undefined;
+  const late = new Promise<never>((_, reject) => {
+    callOff = context.clock.after(ms, () => {
+      const fault = new Fault('SESSION_DEADLINE', `the step ${name} took more than ${ms / 1000} s`, {
+        facts: { path: context.device.port.path, step: name },
+      });
+      overdue.push(fault);
+      void context.device.close().finally(() => reject(fault));
     });
-    overdue.push(fault);
-    await context.device.close();
-    throw fault;
   });
   try {
     return await Promise.race([acting, late]);
   } catch (error) {
     throw overdue[0] ?? error; // what the closing did to the step is no fault of its own
   } finally {
-    over.abort();
+    callOff();
     acting.catch(() => undefined); // told already, by the deadline
-    late.catch(() => undefined);
   }
 }

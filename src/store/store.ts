@@ -16,6 +16,8 @@ export class Store {
   readonly path: string;
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
+  /** What has been asked in this turn of the event loop: it goes to the thread together, and so into one transaction. */
+  #asked: Request[] = [];
   #nextId = 1;
   #gone: Fault | null = null;
   readonly #exited: Promise<void>;
@@ -29,7 +31,9 @@ export class Store {
         resolve();
       });
     });
-    worker.on('message', (reply: Reply) => this.#onReply(reply));
+    worker.on('message', (replies: readonly Reply[]) => {
+      for (const reply of replies) this.#onReply(reply);
+    });
     worker.on('error', error => this.#fail(new Fault('BUG', `the store's thread died: ${error.message}`)));
   }
 
@@ -54,9 +58,9 @@ export class Store {
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: settings });
     await new Promise<void>((resolve, reject) => {
       worker.once('error', reject);
-      worker.once('message', (reply: Reply) => {
+      worker.once('message', ([reply]: readonly Reply[]) => {
         worker.off('error', reject);
-        if (reply.type === 'failed') reject(fromPlain(reply.fault));
+        if (reply?.type === 'failed') reject(fromPlain(reply.fault));
         else resolve();
       });
     });
@@ -70,7 +74,7 @@ export class Store {
 
   /** Everything asked so far is done first. */
   async close(): Promise<void> {
-    if (!this.#gone) this.#worker.postMessage({ id: 0, name: 'close', input: null } satisfies Request);
+    if (!this.#gone) this.#post({ id: 0, name: 'close', input: null });
     await this.#exited;
   }
 
@@ -84,7 +88,17 @@ export class Store {
     this.#nextId += 1;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, name, input } satisfies Request);
+      this.#post({ id, name, input });
+    });
+  }
+
+  #post(request: Request): void {
+    this.#asked.push(request);
+    if (this.#asked.length > 1) return;
+    setImmediate(() => {
+      const asked = this.#asked;
+      this.#asked = [];
+      this.#worker.postMessage(asked);
     });
   }
 

@@ -20,8 +20,8 @@ let db: Db | undefined;
 let queue: Request[] = [];
 let scheduled = false;
 
-function post(reply: Reply): void {
-  parentPort?.postMessage(reply);
+function post(replies: readonly Reply[]): void {
+  parentPort?.postMessage(replies);
 }
 
 function performed(open: Db, { name, input }: Request): unknown {
@@ -73,17 +73,17 @@ function commit(open: Db, requests: readonly Request[]): void {
   } catch (error) {
     if (open.raw.inTransaction) open.raw.exec('ROLLBACK');
     const fault = toPlain(asFault(error, settings.path));
-    for (const { id } of requests) post({ type: 'failed', id, fault });
+    post(requests.map(({ id }) => ({ type: 'failed', id, fault })));
     return;
   }
-  for (const reply of replies) post(reply);
+  post(replies);
 }
 
 function alone(open: Db, request: Request): void {
   try {
-    post({ type: 'done', id: request.id, output: performed(open, request) });
+    post([{ type: 'done', id: request.id, output: performed(open, request) }]);
   } catch (error) {
-    post({ type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) });
+    post([{ type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) }]);
   }
 }
 
@@ -97,15 +97,15 @@ try {
   armFailPoint(process.env);
   for (const lock of settings.locks) locks.push(takeLock(lock));
   db = openDatabase(settings);
-  parentPort?.on('message', (request: Request) => {
-    queue.push(request);
+  parentPort?.on('message', (asked: readonly Request[]) => {
+    queue.push(...asked);
     if (scheduled) return;
     scheduled = true;
     setImmediate(flush);
   });
-  post({ type: 'ready' });
+  post([{ type: 'ready' }]);
 } catch (error) {
   for (const release of locks.reverse()) release();
-  post({ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) });
+  post([{ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) }]);
   parentPort?.close();
 }

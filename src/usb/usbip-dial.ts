@@ -37,7 +37,7 @@ export async function exchange<T>(
   const name = rackName(rack);
   const socket = connect({ host: rack.host, port: rack.port, noDelay: true });
   const rest = new WireBuffer();
-  const over = new AbortController();
+  let callOff = (): void => undefined;
   const unreachable = (why: string, cause?: unknown) =>
     new Fault('RACK_UNREACHABLE', `rack ${name}: ${why}`, { facts: { rack: name }, cause });
   try {
@@ -59,14 +59,14 @@ export async function exchange<T>(
           reject(cause instanceof WireError ? protocolFault(rack, cause) : toError(cause));
         }
       });
-      void clock.sleep(EXCHANGE_MS, over.signal).then(() => reject(unreachable(`no answer in ${EXCHANGE_MS} ms`)));
+      callOff = clock.after(EXCHANGE_MS, () => reject(unreachable(`no answer in ${EXCHANGE_MS} ms`)));
     });
     return { answer, socket, rest };
   } catch (thrown) {
     await hangUp(socket);
     throw thrown;
   } finally {
-    over.abort();
+    callOff();
     for (const event of ['connect', 'error', 'close', 'data']) socket.removeAllListeners(event);
     // Until its next owner listens, an error means that the connection is gone, which that owner will see.
     socket.on('error', () => undefined);

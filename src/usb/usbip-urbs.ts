@@ -81,21 +81,20 @@ export class UrbLink {
     if (this.#ended) throw this.#ended;
     const { socket, deviceNumber, clock, path } = this.#device;
     const sequence = this.#nextSequence();
-    const over = new AbortController();
+    let callOff = (): void => undefined;
     try {
       const reply = await new Promise<SubmitReply>((resolve, reject) => {
         this.#urbs.set(sequence, { room: direction === 'in' ? length : 0, settle: { resolve, reject } });
         const packet = setupPacket(setup, direction, length);
         socket.write(encodeSubmit({ sequence, deviceNumber, direction, endpoint: 0, length, setup: packet, data }));
-        void clock.sleep(timeoutMs, over.signal).then(() => {
-          if (over.signal.aborted) return;
+        callOff = clock.after(timeoutMs, () => {
           this.#unlink(sequence);
           reject(timeoutFault(path, setup, timeoutMs));
         });
       });
       return this.#judge(reply);
     } finally {
-      over.abort();
+      callOff();
     }
   }
 

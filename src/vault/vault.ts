@@ -1,9 +1,10 @@
-import type { Stanza } from 'age-encryption';
 import { wipe } from '../core/bytes.ts';
 import { Fault } from '../core/errors.ts';
 import { envelope, unwrapEnvelope } from './sealed.ts';
 import type { About } from './sealed.ts';
-import { identityOf, recipientOf } from './x25519.ts';
+import { localSealer } from './sealer.ts';
+import type { Sealer } from './sealer.ts';
+
 
 /** Seals and opens private material in the age format (age-encryption.org/v1), so that recovery never depends on us. */
 export interface Vault {
@@ -27,52 +28,28 @@ export interface VaultKeys {
   readonly closedHint?: string;
 }
 
-export function vaultWith({ recipients, identities, opensAll, closedHint }: VaultKeys): Vault {
-  const recipientFor = remembered(recipientOf);
-  const identityFor = remembered(identityOf);
+export function vaultWith({ recipients, identities, opensAll, closedHint }: VaultKeys, sealer = localSealer()): Vault {
   return {
     async seal(bytes, about) {
-      const { Encrypter } = await import('age-encryption'); // not before it is needed: it is large
-      const encrypter = new Encrypter();
       const sealTo = new Set(await recipients());
       if (sealTo.size === 0) throw new Fault('BUG', 'an item would be sealed to nobody');
-      for (const recipient of sealTo) encrypter.addRecipient(recipientFor(recipient));
-      const plain = envelope(about, bytes);
-      try {
-        return await encrypter.encrypt(plain);
-      } finally {
-        wipe(plain);
-      }
+      return sealer.seal([...sealTo], envelope(about, bytes));
     },
     async open(sealed, expected) {
-      const { Decrypter } = await import('age-encryption');
-      const decrypter = new Decrypter();
-      const found = { fits: false };
-      for (const identity of await identities()) {
-        const one = identityFor(identity);
-        decrypter.addIdentity({
-          async unwrapFileKey(stanzas: Stanza[]) {
-            const fileKey = await one.unwrapFileKey(stanzas);
-            found.fits ||= fileKey !== null;
-            return fileKey;
-          },
-        });
-      }
-      let plain: Uint8Array;
-      try {
-        plain = await decrypter.decrypt(sealed);
-      } catch (cause) {
+      const opened = await sealer.open(await identities(), sealed);
+      if (opened.plain === null) {
         const which = `a sealed item of device ${expected.deviceId}`;
-        if (found.fits || opensAll) throw new Fault('VAULT_SEALED_WRONG', `${which} can't be opened`, { cause });
+        const cause = new Error(opened.reason);
+        if (opened.fits || opensAll) throw new Fault('VAULT_SEALED_WRONG', `${which} can't be opened`, { cause });
         throw new Fault('VAULT_CLOSED', `${which} is sealed to none of the identities that are here`, {
           ...(closedHint !== undefined && { hint: closedHint }),
           cause,
         });
       }
       try {
-        return unwrapEnvelope(plain, expected);
+        return unwrapEnvelope(opened.plain, expected);
       } catch (error) {
-        wipe(plain);
+        wipe(opened.plain);
         throw error;
       }
     },
@@ -80,20 +57,11 @@ export function vaultWith({ recipients, identities, opensAll, closedHint }: Vaul
 }
 
 /** A vault that seals to, and opens with, one identity of the station (policy `local`). */
-export function vaultOf({ identity, recipient }: { identity: string; recipient: string }): Vault {
-  return vaultWith({
+export function vaultOf({ identity, recipient }: { identity: string; recipient: string }, sealer?: Sealer): Vault {
+  const keys = {
     recipients: () => Promise.resolve([recipient]),
     identities: () => Promise.resolve([identity]),
     opensAll: true,
-  });
-}
-
-/** The parsing of a key costs more than its use. */
-function remembered<T>(parse: (text: string) => T): (text: string) => T {
-  const known = new Map<string, T>();
-  return text => {
-    let parsed = known.get(text);
-    if (parsed === undefined) known.set(text, (parsed = parse(text)));
-    return parsed;
   };
+  return vaultWith(keys, sealer);
 }

@@ -32,6 +32,7 @@ const quick: Clock = {
   now: () => Date.now(),
   monotonicMs: () => performance.now() * 50,
   sleep: (ms, signal) => systemClock.sleep(ms / 50, signal),
+  after: (ms, act) => systemClock.after(ms / 50, act),
 };
 
 let pairs: readonly KeyPair[] = [];

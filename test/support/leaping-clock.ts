@@ -1,6 +1,7 @@
 import type { Clock } from '#src/core/clock.ts';
 import type { Behaviour } from '#src/sim/photon-behaviour.ts';
 import type { RackFault } from '#src/sim/rack-faults.ts';
+import { afterBySleep } from './after-by-sleep.ts';
 
 /** So many turns of the event loop go by before it is believed that nobody has anything left to do. */
 const QUIET_TURNS = 3;
@@ -54,6 +55,8 @@ export class LeapingClock implements Clock {
       void this.#watch();
     });
   }
+
+  readonly after = afterBySleep((ms, signal) => this.sleep(ms, signal));
 
   /** No time passes until `work` has ended. */
   async during<T>(work: Promise<T>): Promise<T> {

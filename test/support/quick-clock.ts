@@ -1,4 +1,5 @@
 import type { Clock } from '#src/core/clock.ts';
+import { afterBySleep } from './after-by-sleep.ts';
 
 /** A clock in which every sleep is over at once: time passes, and nobody waits. */
 export class QuickClock implements Clock {
@@ -22,4 +23,6 @@ export class QuickClock implements Clock {
     this.onSleep(ms);
     return Promise.resolve();
   }
+
+  readonly after = afterBySleep(ms => this.sleep(ms));
 }

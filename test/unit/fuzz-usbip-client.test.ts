@@ -125,6 +125,7 @@ const clock: Clock = {
   now: () => systemClock.now(),
   monotonicMs: () => systemClock.monotonicMs() * HASTE,
   sleep: (ms, signal) => systemClock.sleep(ms / HASTE, signal),
+  after: (ms, act) => systemClock.after(ms / HASTE, act),
 };
 
 /** Lists, opens the first device, and asks it things, as far as it gets; then nothing may be left. */

@@ -6,6 +6,7 @@ import type { Departure, VirtualPhoton } from '#src/sim/virtual-photon.ts';
 import { STALL, type Reply } from '#src/sim/photon-request.ts';
 import { isIn, setupPacket } from '#src/usb/setup-packet.ts';
 import type { ControlSetup, UsbPort } from '#src/usb/port.ts';
+import { afterBySleep } from '../support/after-by-sleep.ts';
 
 /** A clock that stands still until told otherwise. */
 export class ManualClock implements Clock {
@@ -26,6 +27,8 @@ export class ManualClock implements Clock {
   get sleeping(): number {
     return this.#sleepers.length;
   }
+
+  readonly after = afterBySleep((ms, signal) => this.sleep(ms, signal));
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     this.sleeps += 1;
