@@ -79,7 +79,8 @@ async function planDevice(
 ): Promise<Planned> {
   const { path } = port;
   try {
-    const evidence = await identifyPort(port, systemClock);
+    const { evidence, device } = await identifyPort(port, systemClock);
+    await device?.close();
     const match = matchRow(path, evidence, index);
     switch (match.kind) {
       case 'row': {

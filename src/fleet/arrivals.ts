@@ -4,6 +4,7 @@ import { Fault, isGone, toFault } from '../core/errors.ts';
 import type { UsbPath } from '../core/usb-path.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
 import { identifyPort, isToldByBus } from '../session/identify-port.ts';
+import type { DfuDevice } from '../session/run-session.ts';
 import type { UsbPort } from '../usb/port.ts';
 import { Asked } from './asked.ts';
 import type { Greeting } from './bus-watch.ts';
@@ -25,8 +26,8 @@ export interface ArrivalsParts {
   /** The device at the path is to be told as an arrival once more. */
   readonly forget: (path: UsbPath) => void;
   readonly isClosed: () => boolean;
-  /** A device that is exactly one row's. */
-  readonly begin: (row: ManifestRow, port: UsbPort) => void;
+  /** A device that is exactly one row's; `opened`: it had to be opened to be asked, and still is. */
+  readonly begin: (row: ManifestRow, port: UsbPort, opened: DfuDevice | null) => void;
   readonly isWorkedOn: (deviceId: DeviceId) => boolean;
   /** The device that is being worked on at a path. */
   readonly workedAt: (path: UsbPath) => UsbPort | null;
@@ -44,6 +45,8 @@ export class Arrivals {
   /** Those that are being asked just now. */
   readonly #asking = new Map<UsbPath, UsbPort>();
   #identified: Promise<unknown> = Promise.resolve();
+  /** Devices that were opened to be asked, and wait for their turn as they are. */
+  #keptOpen = 0;
   /** Devices that could not be asked who they are. */
   unidentified = 0;
   /** Monotonic time of the last arrival that was worth waiting for. */
@@ -96,9 +99,38 @@ export class Arrivals {
 
   /** @returns how to begin with the device, or null where it is left alone */
   async #identify(port: UsbPort): Promise<(() => void) | null> {
-    const { options, clock, roster, isClosed } = this.#p;
-    if (isClosed()) return null;
-    const match = await this.#match(port);
+    if (this.#p.isClosed()) return null;
+    const { match, device } = await this.#match(port);
+    let row: ManifestRow | null = null;
+    try {
+      row = await this.#act(match, port);
+    } finally {
+      if (!row) await device?.close();
+    }
+    if (!row) return null;
+    const begun = row;
+    const opened = await this.#kept(device);
+    return () => {
+      if (opened) this.#keptOpen -= 1;
+      if (this.#isToBegin(begun)) this.#p.begin(begun, port, opened);
+      else void opened?.close();
+    };
+  }
+
+  /** A device that will be worked on at once stays open; of those that wait for their turn only so many. */
+  async #kept(device: DfuDevice | null): Promise<DfuDevice | null> {
+    if (!device) return null;
+    if (this.#keptOpen >= this.#p.options.concurrency) {
+      await device.close();
+      return null;
+    }
+    this.#keptOpen += 1;
+    return device;
+  }
+
+  /** Does what is to be done about who came. @returns the row whose device may be begun with */
+  async #act(match: Match, port: UsbPort): Promise<ManifestRow | null> {
+    const { options, clock, roster } = this.#p;
     const isNews = this.#asked.note(port, whoIs(match));
     if (match.kind !== 'stranger' && roster.isOpen(match.row)) this.lastMs = clock.monotonicMs();
     switch (match.kind) {
@@ -136,18 +168,20 @@ export class Arrivals {
     return isLeftOut ? 'left out by --only or --only-compromised' : 'not in the manifest';
   }
 
-  async #match(port: UsbPort): Promise<Match> {
+  async #match(port: UsbPort): Promise<{ match: Match; device: DfuDevice | null }> {
     const { clock, options } = this.#p;
     try {
-      const evidence = await identifyPort(port, clock, options.drain);
-      return matchRow(port.path, evidence, this.#index);
+      const { evidence, device } = await identifyPort(port, clock, options.drain);
+      return { match: matchRow(port.path, evidence, this.#index), device };
     } catch (error) {
       const fault = toFault(error);
       const row = this.#index.byPort.get(port.path);
       if (!isGone(error)) this.unidentified += 1;
-      return row && !isGone(error)
-        ? { kind: 'conflict', row, deviceId: null, fault }
-        : { kind: 'stranger', deviceId: null, fault };
+      const match: Match =
+        row && !isGone(error)
+          ? { kind: 'conflict', row, deviceId: null, fault }
+          : { kind: 'stranger', deviceId: null, fault };
+      return { match, device: null };
     }
   }
 
@@ -163,20 +197,19 @@ export class Arrivals {
     await this.#p.roster.settleFault(row, other, duplicate(row.deviceId, one, other));
   }
 
-  /** Two devices with one ID: neither is worked on. */
-  async #claim(row: ManifestRow, port: UsbPort): Promise<(() => void) | null> {
-    const { roster, begin } = this.#p;
+  /** Two devices with one ID: neither is worked on. @returns the row, unless that is so */
+  async #claim(row: ManifestRow, port: UsbPort): Promise<ManifestRow | null> {
     const { deviceId } = row;
     const other = this.#seen.get(deviceId) ?? port.path;
     const twin = this.#isTwin(deviceId, deviceId, port);
     this.#seen.set(deviceId, port.path);
-    if (twin) {
-      await this.#settleTwins(row, other, port.path);
-      return null;
-    }
-    return () => {
-      if (roster.isOpen(row) && !this.#twins.has(deviceId)) begin(row, port);
-    };
+    if (!twin) return this.#isToBegin(row) ? row : null;
+    await this.#settleTwins(row, other, port.path);
+    return null;
+  }
+
+  #isToBegin(row: ManifestRow): boolean {
+    return this.#p.roster.isOpen(row) && !this.#twins.has(row.deviceId);
   }
 }
 

@@ -8,6 +8,7 @@ import type { UsbPath } from '../core/usb-path.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
 import { runSession } from '../session/run-session.ts';
 import type { SessionOrder, SessionRecord } from '../session/run-session.ts';
+import type { DfuDevice } from '../session/run-session.ts';
 import type { UsbPort } from '../usb/port.ts';
 import { Arrivals } from './arrivals.ts';
 import { BusWatch } from './bus-watch.ts';
@@ -80,7 +81,7 @@ class Fleet {
       isPresent: path => this.#watch.isPresent(path),
       forget: path => this.#watch.forget(path),
       isClosed: () => this.#closed !== null || this.#over,
-      begin: (row, port) => this.#begin(row, port),
+      begin: (row, port, opened) => this.#begin(row, port, opened),
       isWorkedOn: deviceId => this.#working.has(deviceId),
       workedAt: path => [...this.#working.values()].find(working => working.path === path)?.port ?? null,
       twinOf: (deviceId, other) => this.#twinOf(deviceId, other),
@@ -137,18 +138,27 @@ class Fleet {
     }
   }
 
-  #begin(row: ManifestRow, port: UsbPort): void {
-    if (this.#working.has(row.deviceId)) return;
+  #begin(row: ManifestRow, port: UsbPort, opened: DfuDevice | null): void {
+    if (this.#working.has(row.deviceId)) {
+      if (opened) this.#track(opened.close());
+      return;
+    }
     const working: Working = { path: port.path, port, stop: new AbortController(), twin: null };
     this.#working.set(row.deviceId, working);
-    this.#track(this.#queues.run(port.hub, () => this.#work(row, port, working)));
+    this.#track(this.#queues.run(port.hub, () => this.#work(row, working, opened)));
   }
 
-  async #work(row: ManifestRow, port: UsbPort, working: Working): Promise<void> {
+  /** @param opened the device where it is open already; on every road it is closed here or by its session */
+  async #work(row: ManifestRow, working: Working, opened: DfuDevice | null): Promise<void> {
     const { limit, maxFail, observer, runId, job, again } = this.#o;
     const { deviceId, productId } = row;
-    if (this.#closed !== null) return; // settled with the rest
+    const { port } = working;
+    if (this.#closed !== null) {
+      await opened?.close();
+      return; // settled with the rest
+    }
     if (this.#sockets.isBad(port.path)) {
+      await opened?.close();
       this.#working.delete(deviceId);
       const fault = new Fault(
         'SOCKET_BAD',
@@ -164,6 +174,7 @@ class Fleet {
       job,
       subject: { deviceId, productId },
       port,
+      opened,
       again,
       drain: AbortSignal.any([this.#o.drain, working.stop.signal]),
       findAgain: sinceMs => this.#watch.find(port.path, sinceMs),

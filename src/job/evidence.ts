@@ -18,13 +18,23 @@ export interface Evidence {
 
 /**
  * Opens a device, asks for its serial and, where that tells nothing, reads the ID in its DCT; nothing is written.
+ * @returns what it told, and the device, still open: the caller closes it
  */
 export async function gatherEvidence(
   port: Parameters<typeof DfuDevice.open>[0],
   clock: Clock,
   signal?: AbortSignal,
-): Promise<Evidence> {
-  await using device = await DfuDevice.open(port, clock, signal);
+): Promise<{ evidence: Evidence; device: DfuDevice }> {
+  const device = await DfuDevice.open(port, clock, signal);
+  try {
+    return { evidence: await askDevice(device), device };
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}
+
+async function askDevice(device: DfuDevice): Promise<Evidence> {
   const { release, serialNumber } = device.descriptors;
   const serialId = idFromSerial(release, serialNumber);
   if (serialId !== null) return { serialId, dctId: null, dct: 'not-read' };

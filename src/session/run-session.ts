@@ -4,6 +4,7 @@ import type { Fault, FaultCode } from '../core/errors.ts';
 import { failPoint } from '../core/fail-points.ts';
 import type { Ledger, Sender, StepRecord } from '../core/ledger.ts';
 import type { CloudState, Outcome } from '../core/outcomes.ts';
+import type { DfuDevice } from '../dfu/dfu-device.ts';
 import type { Job } from '../job/job.ts';
 import { bootloaderOfPort, platformOfPort } from '../job/port-facts.ts';
 import type { StepContext, Subject } from '../job/step.ts';
@@ -12,6 +13,8 @@ import type { UsbPort } from '../usb/port.ts';
 import type { FindAgain } from './climb.ts';
 import type { Rung } from './ladder.ts';
 import { Session } from './session.ts';
+
+export type { DfuDevice } from '../dfu/dfu-device.ts';
 
 /** What sessions need of the world; the same for all of a run. */
 export interface SessionParts {
@@ -27,6 +30,8 @@ export interface SessionOrder {
   readonly job: Job;
   readonly subject: Subject;
   readonly port: UsbPort;
+  /** The device at the port where it is open already; the session closes it. */
+  readonly opened: DfuDevice | null;
   /** Begun anew on purpose, over whatever an earlier one left open. */
   readonly again: boolean;
   /** No new work is wanted: a session that has not begun to write stops, one that has goes on to its end. */

@@ -34,7 +34,7 @@ export class Session {
   constructor(order: SessionOrder, parts: SessionParts) {
     this.#order = order;
     this.#parts = parts;
-    this.#grip = { port: order.port, device: undefined };
+    this.#grip = { port: order.port, device: order.opened ?? undefined };
   }
 
   /** @returns what it failed with in the end; null where every step is through */

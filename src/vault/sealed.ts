@@ -20,9 +20,9 @@ const MAGIC = 'photon-fleet sealed 1\n';
  * The plain text that is sealed: a line that names the format, a line of JSON that says what it is, then the bytes.
  * Whoever opens an item with the `age` program alone can read it.
  */
-export function envelope(about: About, bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+export function envelope(about: About, bytes: Uint8Array): Buffer<ArrayBuffer> {
   const head = Buffer.from(MAGIC + JSON.stringify(about) + '\n');
-  const plain = new Uint8Array(head.length + bytes.length); // memory of its own, which can be handed over
+  const plain = Buffer.alloc(head.length + bytes.length); // never of the pool: memory of its own, to be handed over
   plain.set(head);
   plain.set(bytes, head.length);
   return plain;
