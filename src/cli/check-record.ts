@@ -1,10 +1,13 @@
 import { sha256Hex, wipe } from '../core/bytes.ts';
 import { Fault, toFault } from '../core/errors.ts';
 import { fingerprintOfPem, publicKeyOf } from '../keys/public-key.ts';
+import { wipePairs } from '../keys/supply.ts';
 import { parsePrivateDer } from '../keys/rsa-numbers.ts';
 import type { SealedBackup, SealedKey } from '../store/ops/check.ts';
+import type { PreparedKey } from '../store/ops/prepared-keys.ts';
 import type { Store } from '../store/store.ts';
 import type { Vault } from '../vault/vault.ts';
+import { openPrepared } from './key-pool.ts';
 
 const AT_ONCE = 64;
 
@@ -40,6 +43,14 @@ export async function checkAll(
   );
   for await (const page of backups) {
     for (const backup of page) told(await backupProblem(backup, vault));
+    onProgress(opened);
+  }
+  const prepared = inPages(
+    afterId => store.call('sealedPreparedKeys', { afterId, limit: AT_ONCE }),
+    ({ id }) => id,
+  );
+  for await (const page of prepared) {
+    for (const pair of page) told(await preparedProblem(pair, vault));
     onProgress(opened);
   }
   return problems;
@@ -79,6 +90,15 @@ async function backupProblem(backup: SealedBackup, vault: Pick<Vault, 'open'>): 
     return null;
   } catch (error) {
     return `backup ${backup.backupId} of ${backup.deviceId}: ${toFault(error).message}`;
+  }
+}
+
+async function preparedProblem(pair: PreparedKey, vault: Pick<Vault, 'open'>): Promise<string | null> {
+  try {
+    wipePairs([await openPrepared(pair, vault)]);
+    return null;
+  } catch (error) {
+    return `prepared key ${pair.fingerprint}: ${toFault(error).message}`;
   }
 }
 

@@ -30,11 +30,23 @@ export interface CommandSpec<Args> {
 /** Options that take one value each time they are given; `_` holds what stands without a name. */
 const MAY_BE_REPEATED = new Set(['_', 'rack', 'fault', 'checkpoint', 'recipient']);
 
-/** A command for yargs; what it ends with is left in `done`. */
+/**
+ * How a command leaves yargs, with what is to be done. After a handler that returns, yargs draws the help text, whether
+ * anybody asks for it or not, and everybody waits.
+ */
+export class Chosen extends Error {
+  readonly run: () => Promise<number>;
+
+  constructor(run: () => Promise<number>) {
+    super('a command was chosen');
+    this.run = run;
+  }
+}
+
+/** A command for yargs, whose handler throws a `Chosen`. */
 export function command<Args>(
   spec: CommandSpec<Args>,
   context: CommandContext,
-  done: (exitCode: number) => void,
 ): CommandModule<GlobalArgs, Args & GlobalArgs> {
   return {
     command: spec.command,
@@ -44,14 +56,14 @@ export function command<Args>(
       for (const [example, what] of spec.examples) built = built.example(example, what);
       return built;
     },
-    handler: async args => {
+    handler: args => {
       for (const [name, value] of Object.entries(args)) {
         if (Array.isArray(value) && !MAY_BE_REPEATED.has(name)) {
           throw new Fault('USAGE', `--${name} is given more than once`, { hint: 'say it once' });
         }
       }
       // yargs adds camel-case twins of the options, which nobody here uses.
-      done(await spec.run(args as unknown as Args & GlobalArgs, context));
+      throw new Chosen(() => spec.run(args as unknown as Args & GlobalArgs, context));
     },
   };
 }

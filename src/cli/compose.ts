@@ -66,6 +66,8 @@ export function identityPath({ values }: Config): string {
 export interface StationVault extends Vault {
   /** What a run seals is sealed to its working identity as well, where the station can't open it otherwise. */
   forRun(runId: number): Vault;
+  /** For key pairs that are prepared: sealed to nobody else than this station, which is to use them. */
+  forPrepared(): Vault;
   /** Destroys the working identities that nothing needs any more. @returns what could not be done, in words */
   tidy(): Promise<readonly string[]>;
 }
@@ -92,7 +94,7 @@ export async function openVault(
   if (binding.policy === 'local') {
     const identity = byHand ?? (await stationIdentity(config, store));
     const local = vaultOf(identity, sealer);
-    vault = { ...local, forRun: () => local, tidy: () => working.tidy() };
+    vault = { ...local, forRun: () => local, forPrepared: () => local, tidy: () => working.tidy() };
   } else {
     await store.call('bindVault', binding);
     vault = closedVault(binding, working, byHand, sealer);
@@ -131,6 +133,15 @@ export function closedVault(
   return {
     ...sealingTo(() => Promise.resolve([])),
     forRun: runId => sealingTo(async () => [(await working.of(runId)).recipient]),
+    forPrepared: () => {
+      let there: Promise<readonly StationIdentity[]> | undefined;
+      const keys = {
+        recipients: async () => [(await working.of(null)).recipient],
+        identities: async () => (await (there ??= working.there())).map(({ identity }) => identity),
+        opensAll: false,
+      };
+      return vaultWith(keys, sealer);
+    },
     tidy: () => working.tidy(),
   };
 }

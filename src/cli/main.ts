@@ -1,8 +1,8 @@
 import yargs from 'yargs';
 import { Fault, toFault } from '../core/errors.ts';
 import { armFailPoint } from '../core/fail-points.ts';
-import { command } from './command.ts';
-import type { CommandContext, GlobalArgs } from './command.ts';
+import { Chosen, command } from './command.ts';
+import type { CommandContext } from './command.ts';
 import { auditCommand } from './commands/audit.ts';
 import { dbCommand } from './commands/db.ts';
 import { demoCommand } from './commands/demo.ts';
@@ -26,10 +26,6 @@ import { readVersion } from './version.ts';
 export async function main(argv: readonly string[]): Promise<number> {
   const out = processOutput();
   const context: CommandContext = { out, env: process.env, cwd: process.cwd() };
-  let exitCode: number = EXIT.OK;
-  const done = (code: number): void => {
-    exitCode = code;
-  };
   const parser = yargs([...argv])
     .scriptName('photon-fleet')
     .usage('$0 <command>\n\nProvisions, re-keys and audits racks of Particle Photons.')
@@ -50,21 +46,21 @@ export async function main(argv: readonly string[]): Promise<number> {
       requiresArg: true,
       describe: 'Who answers for it, in the journal [default: the user]',
     })
-    .command(command(runCommand, context, done))
-    .command(command(replayCommand, context, done))
-    .command(command(devicesCommand, context, done))
-    .command(command(statusCommand, context, done))
-    .command(command(historyCommand, context, done))
-    .command(command(keysCommand, context, done))
-    .command(command(outboxCommand, context, done))
-    .command(command(releaseCommand, context, done))
-    .command(command(restoreCommand, context, done))
-    .command(command(auditCommand, context, done))
-    .command(command(vaultCommand, context, done))
-    .command(command(dbCommand, context, done))
-    .command(command(doctorCommand, context, done))
-    .command(command(simCommand, context, done))
-    .command(command(demoCommand, context, done))
+    .command(command(runCommand, context))
+    .command(command(replayCommand, context))
+    .command(command(devicesCommand, context))
+    .command(command(statusCommand, context))
+    .command(command(historyCommand, context))
+    .command(command(keysCommand, context))
+    .command(command(outboxCommand, context))
+    .command(command(releaseCommand, context))
+    .command(command(restoreCommand, context))
+    .command(command(auditCommand, context))
+    .command(command(vaultCommand, context))
+    .command(command(dbCommand, context))
+    .command(command(doctorCommand, context))
+    .command(command(simCommand, context))
+    .command(command(demoCommand, context))
     .demandCommand(1, 1, 'name a command')
     .strict()
     .version(readVersion())
@@ -80,16 +76,25 @@ export async function main(argv: readonly string[]): Promise<number> {
     .fail((message, error) => {
       throw (error as Error | undefined) ?? new Fault('USAGE', usageMessage(message));
     });
-  let verbose = false;
   try {
     armFailPoint(context.env);
-    const args = (await parser.parseAsync()) as GlobalArgs;
-    verbose = args.verbose ?? false;
-    return exitCode;
+    const chosen = await chosenBy(() => parser.parseAsync());
+    return (await chosen?.run()) ?? EXIT.OK;
   } catch (thrown) {
     const fault = toFault(thrown);
-    for (const line of faultLines(fault, await problemsOf(fault), verbose)) out.talk(line);
+    for (const line of faultLines(fault, await problemsOf(fault))) out.talk(line);
     return exitCodeOfFault(fault.code);
+  }
+}
+
+/** What the arguments ask for; null where yargs has answered itself (`--help`, `--version`). */
+async function chosenBy(parse: () => Promise<unknown>): Promise<Chosen | null> {
+  try {
+    await parse();
+    return null;
+  } catch (thrown) {
+    if (thrown instanceof Chosen) return thrown;
+    throw thrown;
   }
 }
 

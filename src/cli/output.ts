@@ -21,12 +21,12 @@ export function processOutput(): Output {
 }
 
 /** A fault for the eye: what failed, with its code, the problems one by one, and what the hand should do. */
-export function faultLines(fault: Fault, problems: readonly string[], verbose: boolean): string[] {
+export function faultLines(fault: Fault, problems: readonly string[]): string[] {
   const lines = [`error: ${fault.message} [${fault.code}]`, ...problems.map(problem => `  ${problem}`)];
   lines.push(`hint: ${fault.hint}`);
-  if (verbose || fault.code === 'BUG') {
+  if (fault.code === 'BUG') {
     const cause = fault.cause instanceof Error ? fault.cause : fault;
-    if (fault.code === 'BUG' && cause.stack) lines.push(cause.stack);
+    if (cause.stack) lines.push(cause.stack);
   }
   return lines;
 }

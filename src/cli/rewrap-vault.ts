@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { wipe } from '../core/bytes.ts';
+import { systemClock } from '../core/clock.ts';
 import { Fault, toFault } from '../core/errors.ts';
 import { databaseExists } from '../store/database-file.ts';
 import type { SealedBackup, SealedKey } from '../store/ops/check.ts';
@@ -73,7 +74,10 @@ export async function rewrapVault(
   const items = new Items(store, opener, { keys: rewrap?.keysThrough ?? 0, backups: rewrap?.backupsThrough ?? 0 });
   await items.lookAtAll();
   const { binding, vault } = await sealerOf(config, store, wanted, rewrap);
-  if (!rewrap) await store.call('beginRewrap', binding);
+  if (!rewrap) {
+    await store.call('beginRewrap', { ...binding, at: systemClock.now() });
+    if (counts.prepared > 0) out.talk(`${counts.prepared} prepared key pairs are discarded: \`keys prepare\` makes others`);
+  }
   const count = await items.sealAnew(vault, done => out.talk(`${done} keys and backups sealed anew`));
   await store.call('endRewrap', undefined);
   for (const problem of await vault.tidy()) out.talk(`warning: ${problem}`);
@@ -130,7 +134,7 @@ async function sealerOf(
   const local = vaultOf(identity);
   return {
     binding: { policy: 'local', recipients: [identity.recipient] },
-    vault: { ...local, forRun: () => local, tidy: () => working.tidy() },
+    vault: { ...local, forRun: () => local, forPrepared: () => local, tidy: () => working.tidy() },
   };
 }
 

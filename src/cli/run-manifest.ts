@@ -23,6 +23,7 @@ import { ledgerOf } from '../store/ledger.ts';
 import type { Store } from '../store/store.ts';
 import type { UsbBus } from '../usb/port.ts';
 import type { Vault } from '../vault/vault.ts';
+import { suppliedKeys } from './key-pool.ts';
 import type { CommandContext } from './command.ts';
 import type { RunArgs } from './commands/run.ts';
 import type { GlobalArgs } from './command.ts';
@@ -126,6 +127,7 @@ async function provision(p: Provision): Promise<number> {
       quarantineAfter: config.values.quarantineAfter,
       at: systemClock.now(),
     });
+    await using keys = await suppliedKeys(store, vault.forPrepared(), warn);
     const summary = await runFleet(
       {
         runId: opened.runId,
@@ -146,8 +148,9 @@ async function provision(p: Provision): Promise<number> {
         unauthorized: () => deliverer?.unauthorized ?? null,
         observer: report.observer,
       },
-      fleetParts(store, vault.forRun(opened.runId), sender),
+      { ...fleetParts(store, vault.forRun(opened.runId), sender), ...keys.parts },
     );
+    await keys.keepLeft();
     for (const problem of await vault.tidy()) warn(problem);
     if (args['only-compromised']) await warnStillCompromised({ store, rows, job, manifest }, context);
     await sealJournal(config, store, context);

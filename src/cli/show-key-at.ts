@@ -14,7 +14,7 @@ import type { Moment } from './moment.ts';
 
 /** `keys at`: which key was on a device at a moment, how that is known, and who put it there. */
 export async function showKeyAt(args: KeysArgs & GlobalArgs, context: CommandContext): Promise<number> {
-  const deviceId = parseDeviceId(args.what);
+  const deviceId = parseDeviceId(args.what ?? '');
   if (!deviceId) throw new Fault('USAGE', 'that is no device ID', { hint: 'a device ID has 24 hex digits' });
   if (args.time === undefined) {
     throw new Fault('USAGE', 'keys at takes a time', { hint: 'add --time 2026-05-03T09:00:00Z, or --time 2026-05-03' });

@@ -15,6 +15,11 @@ const MOST_WHY = 500;
 
 /** `keys`: finds a key over the whole fleet, tells which was on a device, or puts down that one is compromised. */
 export function tendKeys(args: KeysArgs & GlobalArgs, context: CommandContext): Promise<number> {
+  if (args.count !== undefined) {
+    throw new Fault('USAGE', `keys ${args.action} takes no --count`, {
+      hint: '`photon-fleet keys prepare --count N` makes key pairs ahead',
+    });
+  }
   if (args.action !== 'mark' && (args.state !== undefined || args.why !== undefined)) {
     throw new Fault('USAGE', `keys ${args.action} takes neither a state nor --why`, {
       hint: '`photon-fleet keys mark FINGERPRINT compromised --why "…"` marks a key',
@@ -30,7 +35,10 @@ export function tendKeys(args: KeysArgs & GlobalArgs, context: CommandContext): 
 }
 
 /** Fingerprints are lower-case hex; people copy them in either case. */
-function parsePrefix(text: string): string {
+function parsePrefix({ action, what: text }: KeysArgs): string {
+  if (text === undefined) {
+    throw new Fault('USAGE', `keys ${action} takes a fingerprint`, { hint: 'its first 4 digits or more will do' });
+  }
   const prefix = text.trim().toLowerCase();
   if (/^[0-9a-f]{4,64}$/.test(prefix)) return prefix;
   throw new Fault('USAGE', `${JSON.stringify(text.slice(0, 70))} is no fingerprint`, {
@@ -39,7 +47,7 @@ function parsePrefix(text: string): string {
 }
 
 async function find(args: KeysArgs & GlobalArgs, context: CommandContext): Promise<number> {
-  const prefix = parsePrefix(args.what);
+  const prefix = parsePrefix(args);
   await using store = await openRecord(configOf(args, {}, context));
   const { found, more } = await store.call('findKeys', { prefix, limit: SHOWN_AT_ONCE });
   if (found.length === 0) {
@@ -69,7 +77,7 @@ async function find(args: KeysArgs & GlobalArgs, context: CommandContext): Promi
 }
 
 async function mark(args: KeysArgs & GlobalArgs, context: CommandContext): Promise<number> {
-  const prefix = parsePrefix(args.what);
+  const prefix = parsePrefix(args);
   if (args.state === undefined) {
     throw new Fault('USAGE', 'keys mark takes what has become of the key', {
       hint: 'name it: compromised or destroyed',

@@ -70,7 +70,10 @@ interface Status {
   readonly recipients: readonly string[];
   readonly keys: number;
   readonly backups: number;
-  readonly working: readonly { run: number; recipient: string; madeAt: string; inUse: boolean; there: boolean }[];
+  /** Key pairs made ahead. */
+  readonly prepared: number;
+  /** `run` null: that of the prepared key pairs. */
+  readonly working: readonly { run: number | null; recipient: string; madeAt: string; inUse: boolean; there: boolean }[];
   readonly opens: boolean;
   readonly rewrap: { policy: string; recipients: readonly string[] } | null;
 }
@@ -82,16 +85,17 @@ async function status(config: Config, json: boolean, { out }: CommandContext): P
     out.result(JSON.stringify(found));
     return EXIT.OK;
   }
-  const { policy, recipients, keys, backups, working, opens, rewrap } = found;
+  const { policy, recipients, keys, backups, prepared, working, opens, rewrap } = found;
   out.result(`policy      ${policy ?? 'not bound yet: the first run does that'}`);
   for (const recipient of recipients) out.result(`recipient   ${recipient}`);
-  out.result(`sealed      ${keys} private keys, ${backups} backups`);
+  out.result(`sealed      ${keys} private keys, ${backups} backups, ${prepared} prepared key pairs`);
   out.result(`opens here  ${opens ? 'yes: this station has the identity' : 'no'}`);
   for (const { run, madeAt, inUse, there } of working) {
-    const state = [inUse ? 'writes are open' : 'not needed any more', ...(there ? [] : ['its file is gone'])].join(
+    const needed = run === null ? 'pairs are prepared' : 'writes are open';
+    const state = [inUse ? needed : 'not needed any more', ...(there ? [] : ['its file is gone'])].join(
       ', ',
     );
-    out.result(`working     run ${run}, of ${madeAt}: ${state}`);
+    out.result(`working     ${run === null ? 'prepared pairs' : `run ${run}`}, of ${madeAt}: ${state}`);
   }
   if (rewrap) {
     out.result(`rewrap      begun, to \`${rewrap.policy}\`, and not at its end: \`photon-fleet vault rewrap\` goes on`);

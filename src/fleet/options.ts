@@ -54,4 +54,6 @@ export interface FleetOptions {
 
 export interface FleetParts extends SessionParts {
   readonly fleetLedger: FleetLedger;
+  /** Told from time to time while a run that watches has nothing to do, with the number of rows that may yet come. */
+  readonly whileIdle?: (openRows: number) => void;
 }

@@ -229,6 +229,7 @@ class Fleet {
         if (this.#roster.openRows() === 0 || this.#closed !== null) return;
         const left = waitMs === null ? Infinity : this.#arrivals.lastMs + waitMs - this.#clock.monotonicMs();
         if (left <= 0) return;
+        if (waitMs === null) this.#parts.whileIdle?.(this.#roster.openRows());
         await this.#clock.sleep(Math.min(left, LOOK_AGAIN_MS), woken);
       } else if (this.#closed !== null) {
         await Promise.all(this.#tasks);

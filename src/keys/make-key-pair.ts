@@ -1,4 +1,4 @@
-import forge from 'node-forge';
+import type forge from 'node-forge';
 import { canonicalPrivateDer } from './canonical.ts';
 import { publicKeyOf } from './public-key.ts';
 import type { PublicKey } from './public-key.ts';
@@ -17,8 +17,9 @@ export const DEVICE_KEY_BITS = 1024;
  * in pure JavaScript it would block for seconds, so neither is ever set.
  */
 export async function makeKeyPair(): Promise<KeyPair> {
+  const { pki } = (await import('node-forge')).default;
   const { privateKey } = await new Promise<forge.pki.rsa.KeyPair>((resolve, reject) => {
-    forge.pki.rsa.generateKeyPair({ bits: DEVICE_KEY_BITS, e: 0x10001 }, (error, pair) => {
+    pki.rsa.generateKeyPair({ bits: DEVICE_KEY_BITS, e: 0x10001 }, (error, pair) => {
       if (error as Error | null) reject(error);
       else resolve(pair);
     });

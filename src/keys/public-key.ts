@@ -1,7 +1,8 @@
 import { createPublicKey } from 'node:crypto';
-import forge from 'node-forge';
+import type forge from 'node-forge';
 import { sha256Hex } from '../core/bytes.ts';
 import { Fault } from '../core/errors.ts';
+import { asn1, jsbn, pki } from './forge.ts';
 
 /** A public key as it goes to the cloud and onto the record. */
 export interface PublicKey {
@@ -15,8 +16,8 @@ export interface PublicKey {
 
 /** The public key of a modulus and an exponent. */
 export function publicKeyOf(n: bigint, e: bigint): PublicKey {
-  const key = forge.pki.setRsaPublicKey(bigInteger(n), bigInteger(e));
-  return publicKeyFromSpki(Buffer.from(forge.asn1.toDer(forge.pki.publicKeyToAsn1(key)).getBytes(), 'binary'));
+  const key = pki.setRsaPublicKey(bigInteger(n), bigInteger(e));
+  return publicKeyFromSpki(Buffer.from(asn1.toDer(pki.publicKeyToAsn1(key)).getBytes(), 'binary'));
 }
 
 export function publicKeyFromSpki(spki: Buffer): PublicKey {
@@ -79,5 +80,5 @@ function toSpki(file: Buffer): Buffer | null {
 }
 
 function bigInteger(value: bigint): forge.jsbn.BigInteger {
-  return new forge.jsbn.BigInteger(value.toString(16), 16);
+  return new jsbn.BigInteger(value.toString(16), 16);
 }

@@ -1,4 +1,5 @@
-import forge from 'node-forge';
+import type forge from 'node-forge';
+import { asn1 } from './forge.ts';
 
 /** The numbers of an RSA private key, RFC 8017 A.1.2. */
 export interface RsaPrivateNumbers {
@@ -48,10 +49,10 @@ export interface ParsedPrivateKey {
  */
 export function parsePrivateDer(bytes: Uint8Array): ParsedPrivateKey | null {
   try {
-    const items = sequence(forge.asn1.fromDer(exactly(bytes), true));
+    const items = sequence(asn1.fromDer(exactly(bytes), true));
     const wrapped = items?.[2];
-    if (wrapped?.type === forge.asn1.Type.OCTETSTRING && typeof wrapped.value === 'string') {
-      return parsed('pkcs8', sequence(forge.asn1.fromDer(wrapped.value, true)));
+    if (wrapped?.type === asn1.Type.OCTETSTRING && typeof wrapped.value === 'string') {
+      return parsed('pkcs8', sequence(asn1.fromDer(wrapped.value, true)));
     }
     return parsed('pkcs1', items);
   } catch {
@@ -67,14 +68,14 @@ function exactly(bytes: Uint8Array): string {
 }
 
 function sequence(node: forge.asn1.Asn1): forge.asn1.Asn1[] | null {
-  return node.type === forge.asn1.Type.SEQUENCE && Array.isArray(node.value) ? node.value : null;
+  return node.type === asn1.Type.SEQUENCE && Array.isArray(node.value) ? node.value : null;
 }
 
 function parsed(form: ParsedPrivateKey['form'], items: forge.asn1.Asn1[] | null): ParsedPrivateKey | null {
   if (!items || items.length < 9) return null;
   const integers: bigint[] = [];
   for (const item of items.slice(1, 9)) {
-    if (item.type !== forge.asn1.Type.INTEGER || typeof item.value !== 'string') return null;
+    if (item.type !== asn1.Type.INTEGER || typeof item.value !== 'string') return null;
     integers.push(bigintFromBytes(Buffer.from(item.value, 'binary')));
   }
   const [n = 0n, e = 0n, d = 0n, p = 0n, q = 0n, dp = 0n, dq = 0n, qp = 0n] = integers;

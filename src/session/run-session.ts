@@ -22,6 +22,8 @@ export interface SessionParts {
   readonly sender: Sender;
   readonly vault: StepContext['vault'];
   readonly makeKey: StepContext['makeKey'];
+  /** A key will be asked for before long: one may be made while the device is being read. */
+  readonly announceKey?: () => void;
   readonly clock: Clock;
 }
 
@@ -66,6 +68,7 @@ export async function runSession(order: SessionOrder, parts: SessionParts): Prom
   const session = new Session(order, parts);
   let attemptId: number | null = null;
   let fault: Fault | null = null;
+  if (order.job.plan.newKey) parts.announceKey?.();
   try {
     ({ attemptId } = await ledger.beginAttempt({
       runId: order.runId,

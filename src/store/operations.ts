@@ -6,6 +6,7 @@ import { keyAt } from './ops/key-at.ts';
 import { findKeys, markKey } from './ops/key-audit.ts';
 import { compromisedDevices } from './ops/on-device.ts';
 import * as outbox from './ops/outbox.ts';
+import * as preparedKeys from './ops/prepared-keys.ts';
 import * as quarantine from './ops/quarantine.ts';
 import * as reports from './ops/reports.ts';
 import * as restores from './ops/restores.ts';
@@ -28,6 +29,7 @@ export const OPERATIONS = {
   keyAt,
   markKey,
   ...outbox,
+  ...preparedKeys,
   ...quarantine,
   ...reports,
   ...restores,

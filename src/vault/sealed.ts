@@ -4,9 +4,10 @@ import { Fault } from '../core/errors.ts';
 
 /** What a sealed item says of itself, inside the seal, so that an item in another's row is found. */
 export interface About {
-  readonly purpose: 'backup' | 'private-key';
-  readonly deviceId: DeviceId;
-  /** Of the key; null for a backup. */
+  readonly purpose: 'backup' | 'private-key' | 'prepared-key';
+  /** null for a prepared key, which is no device's yet. */
+  readonly deviceId: DeviceId | null;
+  /** Of the key; null for a backup, and for a prepared key. */
   readonly generation: number | null;
   /** Of the public half, where it is known. */
   readonly fingerprint: string | null;
@@ -41,7 +42,7 @@ export function unwrapEnvelope(plain: Uint8Array, expected: Omit<About, 'at'>): 
   const about = parseJson(buffer.subarray(MAGIC.length, end).toString());
   for (const name of ['purpose', 'deviceId', 'generation', 'fingerprint'] as const) {
     if (about[name] !== expected[name]) {
-      throw new Fault('VAULT_SEALED_WRONG', `a sealed item of device ${expected.deviceId} is another one's (${name})`);
+      throw new Fault('VAULT_SEALED_WRONG', `${nameOf(expected)} is another one's (${name})`);
     }
   }
   return buffer.subarray(end + 1);
@@ -55,4 +56,9 @@ function parseJson(text: string): Record<string, unknown> {
     // said below
   }
   throw new Fault('VAULT_SEALED_WRONG', 'a sealed item does not say what it is');
+}
+
+/** For messages. */
+export function nameOf({ deviceId }: Pick<About, 'deviceId'>): string {
+  return deviceId === null ? 'a prepared key pair' : `a sealed item of device ${deviceId}`;
 }

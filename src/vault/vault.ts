@@ -1,6 +1,6 @@
 import { wipe } from '../core/bytes.ts';
 import { Fault } from '../core/errors.ts';
-import { envelope, unwrapEnvelope } from './sealed.ts';
+import { envelope, nameOf, unwrapEnvelope } from './sealed.ts';
 import type { About } from './sealed.ts';
 import { localSealer } from './sealer.ts';
 import type { Sealer } from './sealer.ts';
@@ -38,7 +38,7 @@ export function vaultWith({ recipients, identities, opensAll, closedHint }: Vaul
     async open(sealed, expected) {
       const opened = await sealer.open(await identities(), sealed);
       if (opened.plain === null) {
-        const which = `a sealed item of device ${expected.deviceId}`;
+        const which = nameOf(expected);
         const cause = new Error(opened.reason);
         if (opened.fits || opensAll) throw new Fault('VAULT_SEALED_WRONG', `${which} can't be opened`, { cause });
         throw new Fault('VAULT_CLOSED', `${which} is sealed to none of the identities that are here`, {

@@ -9,6 +9,7 @@ import type { StationIdentity } from './identity-file.ts';
  * With the policies `escrow` and `none` the station can't open what it has sealed. So that it can finish what it began,
  * after a crash too, each run seals to a working identity of its own as well: a file beside the database, 0600, which is
  * destroyed when nothing of the run is open any more. With `local` there is none, since the station opens its items itself.
+ * Key pairs that are prepared for later runs have one of their own as well, of no run, as long as there are any.
  *
  * The record knows of an identity before its file is there, and the file is on disk before anything is sealed to it: each
  * file that a crash leaves is on record, and is taken away by the next run.
@@ -17,36 +18,37 @@ import type { StationIdentity } from './identity-file.ts';
 /** A working identity on record that is not destroyed. */
 export interface WorkingIdentity {
   readonly recipient: string;
-  readonly runId: number;
+  /** null: that of the prepared key pairs. */
+  readonly runId: number | null;
   /** Epoch milliseconds. */
   readonly madeAt: number;
-  /** A write of the run, or one that goes back to a backup of the run, is not finished. */
+  /** A write of the run, or one that goes back to a backup of the run, is not finished; or pairs are prepared. */
   readonly inUse: boolean;
 }
 
 /** The record's side of it. */
 export interface WorkingRecord {
-  note(working: { recipient: string; runId: number }): Promise<void>;
+  note(working: { recipient: string; runId: number | null }): Promise<void>;
   list(): Promise<readonly WorkingIdentity[]>;
   noteDestroyed(recipient: string): Promise<void>;
 }
 
 export interface WorkingIdentities {
-  /** That of a run: made when it is first asked for. @throws Fault VAULT_IDENTITY */
-  of(runId: number): Promise<StationIdentity>;
+  /** That of a run, or of the prepared pairs: made when it is first asked for. @throws Fault VAULT_IDENTITY */
+  of(runId: number | null): Promise<StationIdentity>;
   /** All that are on record, and whose files are there and sound. */
   there(): Promise<readonly StationIdentity[]>;
   /** Destroys those that nothing needs any more. @returns what could not be done, in words */
   tidy(): Promise<string[]>;
 }
 
-export function workingFileOf(database: string, runId: number): string {
-  return `${database.replace(/\.db$/, '')}.working-${runId}`;
+export function workingFileOf(database: string, runId: number | null): string {
+  return `${database.replace(/\.db$/, '')}.working-${runId ?? 'prepared'}`;
 }
 
 export function workingIdentities(database: string, record: WorkingRecord): WorkingIdentities {
-  const made = new Map<number, Promise<StationIdentity>>();
-  const pathOf = (runId: number): string => workingFileOf(database, runId);
+  const made = new Map<number | null, Promise<StationIdentity>>();
+  const pathOf = (runId: number | null): string => workingFileOf(database, runId);
   return {
     of(runId) {
       let identity = made.get(runId);
@@ -86,13 +88,16 @@ export function workingIdentities(database: string, record: WorkingRecord): Work
 }
 
 /** The file that a process before this one has left for the same run, or a new one. */
-async function take(path: string, runId: number, record: WorkingRecord): Promise<StationIdentity> {
+async function take(path: string, runId: number | null, record: WorkingRecord): Promise<StationIdentity> {
   const listed = await record.list();
   const there = await readIfSound(path);
   if (there && listed.some(one => one.runId === runId && one.recipient === there.recipient)) return there;
   const identity = freshIdentity();
   await record.note({ recipient: identity.recipient, runId });
-  const says = `lets the station finish what run ${runId} began; it is destroyed after that`;
+  const says =
+    runId === null
+      ? 'lets the station use the key pairs that it has prepared; it is destroyed after that'
+      : `lets the station finish what run ${runId} began; it is destroyed after that`;
   if (writeIdentity(path, identity, says)) return identity;
   throw new Fault('VAULT_IDENTITY', `the file ${path} is there, and is not of this record`, {
     hint: 'move it elsewhere: it may belong to another copy of this database',
@@ -113,6 +118,6 @@ function halfMade(database: string): string[] {
   const folder = dirname(database);
   const base = `${basename(database).replace(/\.db$/, '')}.working-`;
   return readdirSync(folder)
-    .filter(name => name.startsWith(base) && /^\d+\.[0-9a-f]{12}\.new$/.test(name.slice(base.length)))
+    .filter(name => name.startsWith(base) && /^(\d+|prepared)\.[0-9a-f]{12}\.new$/.test(name.slice(base.length)))
     .map(name => join(folder, name));
 }

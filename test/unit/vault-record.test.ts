@@ -28,7 +28,7 @@ describe('a rewrap on record', () => {
     const record = RecordBench.open();
     await record.store.call('bindRecipient', 'age1mine');
     await (await record.device()).accepted('new', { left: true });
-    await record.store.call('beginRewrap', ESCROW);
+    await record.store.call('beginRewrap', { ...ESCROW, at: 1 });
     return record;
   }
   const hashes = (record: RecordBench): unknown[] =>
@@ -73,6 +73,6 @@ describe('a rewrap on record', () => {
 
   test('is begun once', async () => {
     await using record = await bench();
-    await expect(record.store.call('beginRewrap', ESCROW)).rejects.toThrow();
+    await expect(record.store.call('beginRewrap', { ...ESCROW, at: 1 })).rejects.toThrow();
   });
 });

@@ -2,33 +2,38 @@ import type { CommandSpec } from '../command.ts';
 
 export interface KeysArgs {
   readonly action: string;
-  readonly what: string;
+  readonly what: string | undefined;
   readonly state: string | undefined;
+  readonly count: number | undefined;
   readonly time: string | undefined;
   readonly why: string | undefined;
   readonly json: boolean | undefined;
 }
 
 export const keysCommand: CommandSpec<KeysArgs> = {
-  command: 'keys <action> <what> [state]',
-  describe: 'Which device has a key, which key was on a device, and which keys are compromised',
+  command: 'keys <action> [what] [state]',
+  describe: 'Make keys ahead; which device has a key, which key was on a device, and which are compromised',
   options: yargs =>
     yargs
       .positional('action', {
         type: 'string',
         demandOption: true,
-        choices: ['find', 'at', 'mark'],
-        describe: 'find a key, ask what was at a device, or mark a key',
+        choices: ['prepare', 'find', 'at', 'mark'],
+        describe: 'make key pairs ahead, find a key, ask what was at a device, or mark a key',
       })
       .positional('what', {
         type: 'string',
-        demandOption: true,
         describe: 'find, mark: a fingerprint, or its first digits (4 or more); at: a device ID',
       })
       .positional('state', {
         type: 'string',
         choices: ['compromised', 'destroyed'],
         describe: 'mark: what has become of the key',
+      })
+      .option('count', {
+        type: 'number',
+        requiresArg: true,
+        describe: 'prepare: how many pairs to make, beside those that are there',
       })
       .option('time', {
         type: 'string',
@@ -38,9 +43,13 @@ export const keysCommand: CommandSpec<KeysArgs> = {
       .option('why', { type: 'string', requiresArg: true, describe: 'mark: the reason; goes on record' })
       .option('json', { type: 'boolean', describe: 'One JSON object' }),
   examples: [
+    ['$0 keys prepare --count 120', 'key pairs for the next rack: sealed, and each used once'],
     ['$0 keys find 3fa9c1', 'every device that has, or had, a key whose fingerprint begins so'],
     ['$0 keys at 0a10aced202194944a0429d8 --time 2026-05-03', 'which key was on it at the end of that day'],
     ['$0 keys mark 3fa9c1d07788 compromised --why "laptop stolen"', 'then `run --only-compromised` re-keys'],
   ],
-  run: async (args, context) => (await import('../show-keys.ts')).tendKeys(args, context),
+  run: async (args, context) =>
+    args.action === 'prepare'
+      ? (await import('../prepare-keys.ts')).prepareKeys(args, context)
+      : (await import('../show-keys.ts')).tendKeys(args, context),
 };

@@ -3,6 +3,7 @@ import { sha256Hex, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { OpenWrite } from '../../core/ledger.ts';
 import { CANONICAL_PRIVATE_BYTES } from '../../keys/canonical.ts';
+import { keyPairOf } from '../../keys/key-pair-of.ts';
 import type { KeyPair } from '../../keys/make-key-pair.ts';
 import { publicKeyOf } from '../../keys/public-key.ts';
 import { parsePrivateDer } from '../../keys/rsa-numbers.ts';
@@ -73,11 +74,10 @@ async function recordedKey({ subject, vault }: StepContext, open: OpenWrite): Pr
     generation: key.generation,
     fingerprint: key.fingerprint,
   });
-  const parsed = parsePrivateDer(privateDer);
-  const publicKey = parsed && publicKeyOf(parsed.numbers.n, parsed.numbers.e);
-  if (publicKey?.fingerprint !== key.fingerprint) {
-    wipe(privateDer);
+  const pair = keyPairOf(privateDer);
+  if (pair?.fingerprint !== key.fingerprint) {
+    wipe(pair?.privateDer);
     throw new Fault('VAULT_SEALED_WRONG', `the sealed key of generation ${key.generation} is not the one on record`);
   }
-  return { ...publicKey, privateDer };
+  return pair;
 }

@@ -37,6 +37,9 @@ const EVENTS: Partial<Record<OperationName, string>> = {
   markKey: 'key-marked',
   noteConfiguration: 'configuration-changed',
   bindSigningKey: 'signing-key-bound',
+  addPreparedKeys: 'keys-prepared',
+  takePreparedKey: 'prepared-key-taken',
+  discardPreparedKeys: 'prepared-keys-discarded',
 };
 
 /** What an operation did, in the words of the journal: one event that carries its rows, and those that go with it. */

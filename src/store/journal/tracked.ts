@@ -26,15 +26,17 @@ const TABLES = [
   'working_identities',
   'key_changes',
   'key_marks',
+  'prepared_keys',
 ] as const;
 
 /** Sealed bytes are told by their hash; a lease is no event, it passes. */
 const UNTOLD = new Set(['sealed', 'sealed_private', 'lease_owner', 'lease_until']);
 
-/** The tables of this schema. */
+/** The tables of the schema as it is, which in the midst of the migrations may lack some. */
 export function trackedTables(raw: Database.Database): Tracked[] {
-  return TABLES.map(name => {
+  return TABLES.flatMap(name => {
     const info = raw.pragma(`table_info(${name})`) as { name: string; type: string; pk: number }[];
+    if (info.length === 0) return [];
     const told = info.filter(column => !UNTOLD.has(column.name));
     const columns = told.map(column => column.name);
     const typed = told.map(column => `${column.name} ${column.type}`);

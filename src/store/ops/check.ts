@@ -23,6 +23,15 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
     'a sealed backup other than that of its hash',
     `SELECT device_id AS what FROM backups WHERE sealed_sha256 IS NOT sha256_hex(sealed)`,
   ],
+  [
+    'a prepared key pair other than that of its hash',
+    `SELECT fingerprint AS what FROM prepared_keys WHERE sealed IS NOT NULL AND sealed_sha256 IS NOT sha256_hex(sealed)`,
+  ],
+  [
+    'a prepared key pair that is on a device, and was not taken',
+    `SELECT prepared_keys.fingerprint AS what FROM prepared_keys JOIN keys ON keys.fingerprint = prepared_keys.fingerprint
+      WHERE prepared_keys.taken_at IS NULL`,
+  ],
   ['a key without a send', `SELECT device_id AS what FROM keys WHERE id NOT IN (SELECT key_id FROM sends)`],
   [
     'a send of another device than its key',
@@ -96,7 +105,17 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
 ];
 
 /** Their numbers run on without a gap, so a missing one was deleted. */
-const NOTHING_GOES = ['runs', 'attempts', 'backups', 'keys', 'writes', 'sends', 'releases', 'restores'] as const;
+const NOTHING_GOES = [
+  'runs',
+  'attempts',
+  'backups',
+  'keys',
+  'writes',
+  'sends',
+  'releases',
+  'restores',
+  'prepared_keys',
+] as const;
 
 /** @returns every problem in words; none where the record is whole */
 export function checkRecord(db: Db): string[] {

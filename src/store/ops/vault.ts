@@ -2,6 +2,7 @@ import { sha256Hex } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { Db } from '../db.ts';
 import { IS_OPEN } from './open-writes.ts';
+import { discardPreparedKeys } from './prepared-keys.ts';
 
 /*
  * What the record says of the vault: the policy and the recipients that it is bound to, the working identities, and a
@@ -52,7 +53,7 @@ function setBinding(db: Db, { policy, recipients }: Binding): void {
   );
 }
 
-export function noteWorkingIdentity(db: Db, working: { recipient: string; runId: number; at: number }): void {
+export function noteWorkingIdentity(db: Db, working: { recipient: string; runId: number | null; at: number }): void {
   db.run(
     'INSERT INTO working_identities (recipient, run_id, made_at) VALUES (?, ?, ?)',
     working.recipient,
@@ -62,9 +63,11 @@ export function noteWorkingIdentity(db: Db, working: { recipient: string; runId:
 }
 
 /** Those that are not destroyed, and whether something that was begun may still have to be opened with them. */
-export function workingIdentities(db: Db): { recipient: string; runId: number; madeAt: number; inUse: boolean }[] {
+export function workingIdentities(
+  db: Db,
+): { recipient: string; runId: number | null; madeAt: number; inUse: boolean }[] {
   return db
-    .all<{ recipient: string; runId: number; madeAt: number; inUse: number }>(
+    .all<{ recipient: string; runId: number | null; madeAt: number; inUse: number }>(
       `WITH begun (run_id) AS (
          SELECT attempts.run_id FROM writes JOIN attempts ON attempts.id = writes.attempt_id
           WHERE ${IS_OPEN}
@@ -72,7 +75,9 @@ export function workingIdentities(db: Db): { recipient: string; runId: number; m
          SELECT attempts.run_id FROM writes JOIN backups ON backups.id = writes.backup_id
            JOIN attempts ON attempts.id = backups.attempt_id
           WHERE ${IS_OPEN})
-       SELECT recipient, run_id AS runId, made_at AS madeAt, run_id IN (SELECT run_id FROM begun) AS inUse
+       SELECT recipient, run_id AS runId, made_at AS madeAt,
+              CASE WHEN run_id IS NULL THEN EXISTS (SELECT 1 FROM prepared_keys WHERE taken_at IS NULL)
+                   ELSE run_id IN (SELECT run_id FROM begun) END AS inUse
          FROM working_identities WHERE destroyed_at IS NULL ORDER BY run_id, made_at`,
     )
     .map(row => ({ ...row, inUse: row.inUse === 1 }));
@@ -87,11 +92,12 @@ export function noteWorkingIdentityDestroyed(db: Db, { recipient, at }: { recipi
 }
 
 /** How much is sealed. */
-export function sealedCounts(db: Db): { keys: number; backups: number } {
-  const counts = db.get<{ keys: number; backups: number }>(
-    `SELECT (SELECT count(*) FROM keys WHERE sealed_private IS NOT NULL) AS keys, (SELECT count(*) FROM backups) AS backups`,
+export function sealedCounts(db: Db): { keys: number; backups: number; prepared: number } {
+  const counts = db.get<{ keys: number; backups: number; prepared: number }>(
+    `SELECT (SELECT count(*) FROM keys WHERE sealed_private IS NOT NULL) AS keys, (SELECT count(*) FROM backups) AS backups,
+            (SELECT count(*) FROM prepared_keys WHERE taken_at IS NULL) AS prepared`,
   );
-  return counts ?? { keys: 0, backups: 0 };
+  return counts ?? { keys: 0, backups: 0, prepared: 0 };
 }
 
 /** The items that a write which is not finished may need, each with the run whose working identity opens it. */
@@ -112,9 +118,9 @@ export function itemsInUse(db: Db): {
   };
 }
 
-/** From here on a rewrap is under way, and goes on where it was cut. */
-export function beginRewrap(db: Db, binding: Binding): void {
-  const { policy, recipients } = binding;
+/** From here on a rewrap is under way, and goes on where it was cut. What was prepared for the old recipients goes. */
+export function beginRewrap(db: Db, { policy, recipients, at }: Binding & { readonly at: number }): void {
+  discardPreparedKeys(db, { at });
   const rewrap: Rewrap = { policy, recipients, keysThrough: 0, backupsThrough: 0 };
   db.change('UPDATE station SET vault_rewrap = ? WHERE vault_rewrap IS NULL', JSON.stringify(rewrap));
 }
