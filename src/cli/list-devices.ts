@@ -33,7 +33,7 @@ export async function listDevices(
   buses: readonly UsbBus[],
   limits: { concurrency: number; perHub: number },
 ): Promise<ListedDevice[]> {
-  const queues = new DeviceQueues(limits);
+  const queues = new DeviceQueues(limits, systemClock);
   const ports = (await Promise.all(buses.map(bus => bus.list()))).flat();
   const listed = await Promise.all(ports.map(port => queues.run(port.hub, () => describe(port))));
   return listed.flatMap(device => device ?? []).sort((a, b) => comparePaths(a.path, b.path));

@@ -39,7 +39,7 @@ export async function planRun(plan: PlanInput): Promise<number> {
   const ports = (await Promise.all(buses.map(bus => bus.list()))).flat().filter(isCandidate);
   const index = indexRows(rows);
   const before = await standings(plan);
-  const queues = new DeviceQueues(config.values);
+  const queues = new DeviceQueues(config.values, systemClock);
   const known = new Set(manifest.rows.map(row => row.deviceId));
   const leftOut = args['only-compromised'] ? 'not among the compromised ones' : 'not named by --only';
   const planOf = (port: UsbPort): Promise<Planned> => planDevice(port, index, before, { known, leftOut });

@@ -36,6 +36,7 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
   try {
     if (args.manifest !== undefined) writeManifest(args.manifest, rack);
     const server = await serveRack(rack, address);
+    using interrupt = untilInterrupted(context); // before anybody is told that there is something to stop
     const devices = rack.devices.map(({ busId, deviceId }) => ({ path: busId, deviceId }));
     const where = `${formatHost(server.host)}:${server.port}`;
     if (args.json) out.result(JSON.stringify({ type: 'listening', address: where, devices }));
@@ -46,7 +47,7 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
         `or, as root: usbip --tcp-port ${server.port} attach -r ${server.host} -b ${devices[0]?.path ?? '1-1.1'}`,
       );
     }
-    await untilInterrupted(context);
+    await interrupt.came;
     await server.close();
     return EXIT.OK;
   } finally {
@@ -62,26 +63,32 @@ export async function serveSimCloud(args: SimArgs, context: CommandContext): Pro
   const token = env['PARTICLE_ACCESS_TOKEN'];
   if (args.token && !token) throw new Fault('USAGE', '--token: PARTICLE_ACCESS_TOKEN is not set');
   const cloud = await startVirtualCloud({ ...address, faults, ...(args.token && token && { token }) });
+  using interrupt = untilInterrupted(context);
   if (args.json) out.result(JSON.stringify({ type: 'listening', url: cloud.url }));
   else {
     out.result(`listening on ${cloud.url}`);
     out.talk(`try: PHOTON_FLEET_CLOUD_URL=${cloud.url} PARTICLE_ACCESS_TOKEN=any photon-fleet replay`);
     out.talk(`what it was told: GET ${cloud.url}/v1/sim/keys`);
   }
-  await untilInterrupted(context);
+  await interrupt.came;
   await cloud.close();
   return EXIT.OK;
 }
 
-async function untilInterrupted({ out }: CommandContext): Promise<void> {
+function untilInterrupted({ out }: CommandContext): Disposable & { readonly came: Promise<void> } {
   const interrupt = onInterrupt(out, 'stopping');
   // A timer keeps the process alive where nothing else does.
   const alive = setInterval(() => undefined, 60_000);
-  await new Promise<void>(resolve => {
+  const came = new Promise<void>(resolve => {
     interrupt.signal.addEventListener('abort', () => resolve(), { once: true });
   });
-  clearInterval(alive);
-  interrupt.dispose();
+  return {
+    came,
+    [Symbol.dispose]: () => {
+      clearInterval(alive);
+      interrupt.dispose();
+    },
+  };
 }
 
 function listenAddress(text: string): { host: string; port: number } {

@@ -97,7 +97,7 @@ export class DfuDevice {
           await this.#command('ABORT');
           break;
         case STATE.DNBUSY:
-          await this.#clock.sleep(Math.min(last.pollTimeoutMs, MAX_POLL_WAIT_MS));
+          await this.#pause(last);
           break;
         case STATE.MANIFEST:
         case STATE.WAIT_RESET:
@@ -132,13 +132,12 @@ export class DfuDevice {
   }
 
   /**
-   * Reads `length` bytes from `address`: one pointer, then blocks of at most 4096. Begins and ends in dfuIDLE.
+   * Reads `length` bytes from `address`: one pointer, then blocks of at most 4096. Ends in dfuIDLE.
    * @throws Fault READ_FAILED, USB_*
    */
   async read(alternate: number, address: number, length: number): Promise<Uint8Array> {
     await this.#select(alternate);
-    await this.#setPointer(address);
-    await this.#command('ABORT'); // UPLOAD is taken in dfuIDLE only
+    await this.#setPointer(address, 'to-read');
     const bytes = new Uint8Array(length);
     for (let block = 0; block * MAX_TRANSFER_BYTES < length; block += 1) {
       const at = block * MAX_TRANSFER_BYTES;
@@ -159,7 +158,7 @@ export class DfuDevice {
   }
 
   /**
-   * Writes at most 4096 bytes as one block. A failed write shows only as a stall of the GETSTATUS in which it runs; the
+   * Writes at most 4096 bytes as one block; ends in dfuDNLOAD-IDLE, from which every next command goes on. A failed write shows only as a stall of the GETSTATUS in which it runs; the
    * next GETSTATUS would say OK, so it is never asked again. The caller reads back all the same.
    * @throws Fault WRITE_FAILED, USB_*
    */
@@ -168,7 +167,7 @@ export class DfuDevice {
       throw new RangeError(`a block holds 1 to ${MAX_TRANSFER_BYTES} bytes, not ${bytes.length}`);
     }
     await this.#select(alternate);
-    await this.#setPointer(address);
+    await this.#setPointer(address, 'to-write');
     failPoint('write:pointer-set');
     await this.#download(
       FIRST_DATA_BLOCK,
@@ -177,7 +176,6 @@ export class DfuDevice {
       'write:block-sent',
     );
     failPoint('write:block-written');
-    await this.#command('ABORT');
   }
 
   /**
@@ -216,15 +214,32 @@ export class DfuDevice {
     this.#alternate = alternate;
   }
 
-  /** The pointer survives alternate settings and ABORT, and begins elsewhere: it is always set. */
-  async #setPointer(address: number): Promise<void> {
-    await this.#download(0, setPointerCommand(address), () =>
-      this.#fault('DFU_PROTOCOL', `the device refused the address ${hexAddress(address)}`),
-    );
+  /**
+   * The pointer survives alternate settings and ABORT, and begins elsewhere: it is always set. To read, the device has to
+   * be in dfuIDLE: an ABORT brings it there from dfuDNLOAD-SYNC, in which the command leaves it, without the GETSTATUS
+   * that would bring it to dfuDNLOAD-IDLE first.
+   */
+  async #setPointer(address: number, purpose: 'to-read' | 'to-write'): Promise<void> {
+    const failed = (): Fault => this.#fault('DFU_PROTOCOL', `the device refused the address ${hexAddress(address)}`);
+    await this.#send(0, setPointerCommand(address));
+    if (purpose === 'to-write') {
+      await this.#settle(0, failed);
+      return;
+    }
+    const status = await this.#statusOrStall(WRITE_TIMEOUT_MS); // the command runs in it
+    if (status === null || status.status !== 0) throw failed();
+    if (status.state === STATE.DNBUSY) await this.#pause(status);
+    await this.#command('ABORT');
   }
 
   /** DNLOAD, then GETSTATUS until the device is no longer busy. */
   async #download(block: number, bytes: Uint8Array, failed: () => Fault, sent?: FailPoint): Promise<void> {
+    await this.#send(block, bytes);
+    if (sent) failPoint(sent);
+    await this.#settle(block, failed);
+  }
+
+  async #send(block: number, bytes: Uint8Array): Promise<void> {
     const out = await this.port.controlTransferOut(dfuSetup('DNLOAD', block), bytes, TRANSFER_TIMEOUT_MS);
     if (out.status === 'stall') throw this.#fault('DFU_PROTOCOL', `the device refused block ${block} (DNLOAD stalled)`);
     if (out.bytesWritten !== bytes.length) {
@@ -233,7 +248,9 @@ export class DfuDevice {
         `the device took ${out.bytesWritten} of ${bytes.length} bytes of block ${block}`,
       );
     }
-    if (sent) failPoint(sent);
+  }
+
+  async #settle(block: number, failed: () => Fault): Promise<void> {
     for (let poll = 0; poll < MAX_BUSY_POLLS; poll += 1) {
       const status = await this.#statusOrStall(WRITE_TIMEOUT_MS);
       if (status === null || status.status !== 0) throw failed();
@@ -241,9 +258,14 @@ export class DfuDevice {
       if (status.state !== STATE.DNBUSY && status.state !== STATE.DNLOAD_SYNC) {
         throw this.#fault('DFU_PROTOCOL', `after block ${block} the device is in ${stateName(status.state)}`);
       }
-      await this.#clock.sleep(Math.min(status.pollTimeoutMs, MAX_POLL_WAIT_MS));
+      await this.#pause(status);
     }
     throw this.#fault('DFU_PROTOCOL', `the device stays busy after block ${block}`);
+  }
+
+  /** bwPollTimeout, as long as the device says that it is busy. */
+  async #pause({ pollTimeoutMs }: DfuStatus): Promise<void> {
+    if (pollTimeoutMs > 0) await this.#clock.sleep(Math.min(pollTimeoutMs, MAX_POLL_WAIT_MS));
   }
 
   /** GETSTATE; null where the device does not tell. */

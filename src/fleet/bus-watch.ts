@@ -18,6 +18,9 @@ export interface BusWatchEvents {
 }
 
 const LOOK_EVERY_MS = 1000;
+/** Between two looks, whatever happens; and, of the time that a look took, so much. */
+const REST_MS = 50;
+const REST_FOR_LOOK = 3;
 
 /** Looks at all buses: at every event, and from time to time, since events can be lost. */
 export class BusWatch {
@@ -82,7 +85,12 @@ export class BusWatch {
       await this.#clock.sleep(LOOK_EVERY_MS, this.#wake.signal);
       if (this.#stop.signal.aborted) return;
       this.#wake = new AbortController();
+      const atMs = this.#clock.monotonicMs();
       await this.#look();
+      // While a rack leaves, event follows event; a look at the bus costs something for each device that is there.
+      const tookMs = this.#clock.monotonicMs() - atMs;
+      const restMs = Math.min(Math.max(REST_MS, REST_FOR_LOOK * tookMs), LOOK_EVERY_MS);
+      await this.#clock.sleep(restMs, this.#stop.signal);
     }
   }
 

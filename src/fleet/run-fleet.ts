@@ -38,6 +38,14 @@ interface Working {
   twin: UsbPath | null;
 }
 
+/** What is to be done with it. */
+interface Work {
+  readonly row: ManifestRow;
+  readonly working: Working;
+  readonly opened: DfuDevice | null;
+  readonly onWriting: () => void;
+}
+
 const SETTLE_AT_ONCE = 1000;
 const LOOK_AGAIN_MS = 1000;
 
@@ -66,7 +74,7 @@ class Fleet {
     this.#parts = parts;
     this.#clock = parts.clock;
     this.#began = this.#clock.monotonicMs();
-    this.#queues = new DeviceQueues(options);
+    this.#queues = new DeviceQueues(options, parts.clock);
     this.#roster = new Roster(options, parts.fleetLedger, parts.clock, () => this.#wake.abort());
     this.#watch = new BusWatch(options.buses, parts.clock, {
       greet: port => this.#arrivals.greet(port),
@@ -145,11 +153,11 @@ class Fleet {
     }
     const working: Working = { path: port.path, port, stop: new AbortController(), twin: null };
     this.#working.set(row.deviceId, working);
-    this.#track(this.#queues.run(port.hub, () => this.#work(row, working, opened)));
+    this.#track(this.#queues.runInTurn(port.hub, onWriting => this.#work({ row, working, opened, onWriting })));
   }
 
-  /** @param opened the device where it is open already; on every road it is closed here or by its session */
-  async #work(row: ManifestRow, working: Working, opened: DfuDevice | null): Promise<void> {
+  /** `opened`, the device where it is open already, is closed on every road: here or by its session. */
+  async #work({ row, working, opened, onWriting }: Work): Promise<void> {
     const { limit, maxFail, observer, runId, job, again } = this.#o;
     const { deviceId, productId } = row;
     const { port } = working;
@@ -175,6 +183,7 @@ class Fleet {
       subject: { deviceId, productId },
       port,
       opened,
+      onWriting,
       again,
       drain: AbortSignal.any([this.#o.drain, working.stop.signal]),
       findAgain: sinceMs => this.#watch.find(port.path, sinceMs),

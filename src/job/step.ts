@@ -25,6 +25,8 @@ export interface StepContext {
   readonly vault: Vault;
   readonly clock: Clock;
   readonly makeKey: () => Promise<KeyPair>;
+  /** To be told before a block is written: for as long the device is busy by itself. */
+  readonly onWriting: () => void;
   /** `--again`: begun anew on purpose, so that a roll-back in conflict is given up and the device gets a fresh key. */
   readonly again: boolean;
   /** Aborts when no new work is wanted (Ctrl-C): looked at before anything is written, never after. */

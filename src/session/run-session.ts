@@ -34,6 +34,8 @@ export interface SessionOrder {
   readonly port: UsbPort;
   /** The device at the port where it is open already; the session closes it. */
   readonly opened: DfuDevice | null;
+  /** Told when the device begins to write, and is busy by itself. */
+  readonly onWriting: () => void;
   /** Begun anew on purpose, over whatever an earlier one left open. */
   readonly again: boolean;
   /** No new work is wanted: a session that has not begun to write stops, one that has goes on to its end. */

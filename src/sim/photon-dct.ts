@@ -50,12 +50,21 @@ export class DctStore {
   /** Sectors rewritten so far: what the flash wears by. */
   rewrites = 0;
   readonly #flash: Flash;
+  #found: { changes: number; newest: { address: number; sequence: number } | null } | null = null;
 
   constructor(flash: Flash) {
     this.#flash = flash;
   }
 
+  /** Looked for in both copies again when the flash has changed. */
   #newest(): { address: number; sequence: number } | null {
+    if (this.#found?.changes !== this.#flash.changes) {
+      this.#found = { changes: this.#flash.changes, newest: this.#findNewest() };
+    }
+    return this.#found.newest;
+  }
+
+  #findNewest(): { address: number; sequence: number } | null {
     let newest: { address: number; sequence: number } | null = null;
     for (const address of DCT_COPIES) {
       const sequence = sequenceOf(this.#flash.read(address, COPY_BYTES));

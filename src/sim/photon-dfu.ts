@@ -86,7 +86,8 @@ export class DfuMachine {
     if (state === STATE.error) this.#status = STATUS_UNKNOWN;
   }
 
-  async handle({ name, setup, data }: DeviceRequest): Promise<Reply | 'hung'> {
+  /** At once, but for what the flash takes its time for. */
+  handle({ name, setup, data }: DeviceRequest): Reply | 'hung' | Promise<Reply | 'hung'> {
     const wantsIn = name === 'upload' || name === 'getstatus' || name === 'getstate';
     if (wantsIn !== isIn(setup)) return STALL;
     switch (name) {
@@ -95,7 +96,7 @@ export class DfuMachine {
       case 'upload':
         return this.#upload(setup.value, setup.length);
       case 'getstatus':
-        return await this.#getStatus();
+        return this.#getStatus();
       case 'clrstatus':
         this.#clearStatus();
         return DONE;
@@ -143,7 +144,7 @@ export class DfuMachine {
     return data === 'hung' ? 'hung' : { kind: 'ok', data };
   }
 
-  async #getStatus(): Promise<Reply | 'hung'> {
+  #getStatus(): Reply | 'hung' | Promise<Reply | 'hung'> {
     let reported: number | undefined;
     if (this.state === STATE.downloadSync) {
       if (this.#pending) {
@@ -162,12 +163,15 @@ export class DfuMachine {
     if (state === STATE.busy) {
       const life = this.#life;
       const pending = this.#pending;
-      const result = pending ? await this.#carryOut(pending.block, pending.data) : 'failed';
-      if (life !== this.#life) return STALL;
-      this.#pending = null;
-      this.state = STATE.downloadSync;
-      if (result === 'hung') return 'hung';
-      if (result === 'failed') return STALL;
+      const ended = (result: MediaResult): Reply | 'hung' => {
+        if (life !== this.#life) return STALL;
+        this.#pending = null;
+        this.state = STATE.downloadSync;
+        if (result === 'hung') return 'hung';
+        return result === 'failed' ? STALL : { kind: 'ok', data: status };
+      };
+      const result = pending ? this.#carryOut(pending.block, pending.data) : 'failed';
+      return result instanceof Promise ? result.then(ended) : ended(result);
     } else if (state === STATE.manifest) {
       this.#manifesting = false;
       this.state = STATE.waitReset;
@@ -176,14 +180,14 @@ export class DfuMachine {
     return { kind: 'ok', data: status };
   }
 
-  async #carryOut(block: number, data: Uint8Array): Promise<MediaResult> {
+  #carryOut(block: number, data: Uint8Array): MediaResult | Promise<MediaResult> {
     if (block === 1) return 'done'; // dropped, without an error
-    if (block > 1) return await this.#around.write(this.alternate, this.#addressOf(block), data);
+    if (block > 1) return this.#around.write(this.alternate, this.#addressOf(block), data);
     const [command] = data;
     if (command === COMMAND.getCommands && data.length === 1) return 'done';
     if ((command !== COMMAND.setPointer && command !== COMMAND.erase) || data.length !== 5) return 'failed';
     this.pointer = Buffer.from(data).readUInt32LE(1);
-    return command === COMMAND.erase ? await this.#around.erase(this.alternate, this.pointer) : 'done';
+    return command === COMMAND.erase ? this.#around.erase(this.alternate, this.pointer) : 'done';
   }
 
   #addressOf(block: number): number {

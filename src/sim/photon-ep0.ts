@@ -1,7 +1,7 @@
 /** A moment that comes at most once; any number may wait for it, and none of them has to be told apart. */
 export class Moment {
   #came = false;
-  readonly #waiting = new Set<() => void>();
+  #waiting: Set<() => void> | null = null;
 
   get came(): boolean {
     return this.#came;
@@ -10,9 +10,9 @@ export class Moment {
   come(): void {
     if (this.#came) return;
     this.#came = true;
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const tell of waiting) tell();
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    for (const tell of waiting ?? []) tell();
   }
 
   /** Calls back when the moment comes, or at once. @returns what takes the callback back */
@@ -21,8 +21,9 @@ export class Moment {
       tell();
       return () => undefined;
     }
-    this.#waiting.add(tell);
-    return () => this.#waiting.delete(tell);
+    const waiting = (this.#waiting ??= new Set());
+    waiting.add(tell);
+    return () => waiting.delete(tell);
   }
 }
 
@@ -43,15 +44,20 @@ export async function orMoment<T>(work: Promise<T>, ...moments: readonly (readon
 export class Turns {
   /** How many wait for their turn now. */
   waiting = 0;
-  #last: Promise<void> = Promise.resolve();
+  #last: Promise<void> | null = null;
 
-  /** @returns when it is this caller's turn, and what ends the turn (to be called once, on every road) */
-  take(): { readonly ready: Promise<void>; end(): void } {
+  /** @returns when it is this caller's turn (null: now), and what ends the turn (to be called once, on every road) */
+  take(): { readonly ready: Promise<void> | null; end(): void } {
     const before = this.#last;
-    let end: () => void = () => undefined;
-    this.#last = new Promise<void>(resolve => {
-      end = resolve;
+    let pass: () => void = () => undefined;
+    const mine = new Promise<void>(resolve => {
+      pass = resolve;
     });
-    return { ready: before, end: () => void before.then(end) };
+    this.#last = mine;
+    const end = (): void => {
+      if (this.#last === mine) this.#last = null;
+      pass();
+    };
+    return { ready: before, end: () => (before ? void before.then(end) : end()) };
   }
 }

@@ -38,6 +38,8 @@ export class Flash {
   readonly #sectors: readonly Sector[];
   readonly #content: Map<number, Uint8Array>;
   readonly #keep: KeepSector | undefined;
+  /** Grows with every change of the content. */
+  changes = 0;
 
   constructor(sectors: readonly Sector[], content: ReadonlyMap<number, Uint8Array>, keep?: KeepSector) {
     const last = sectors[sectors.length - 1];
@@ -73,6 +75,7 @@ export class Flash {
   async replace(sector: Sector, content: Uint8Array): Promise<void> {
     await this.#keep?.(sector, content);
     this.#content.set(sector.address, content);
+    this.changes += 1;
   }
 
   async erase(address: number): Promise<void> {

@@ -6,6 +6,7 @@ import { busyFault, goneFault, ioFault, stallFault, timeoutFault } from '../usb/
 import { DESCRIPTOR, LANGUAGE_EN_US, setInterface, setupPacket } from '../usb/setup-packet.ts';
 import { decodeStringDescriptor } from '../usb/usb-descriptors.ts';
 import { descriptor, PLATFORMS, SERIAL_STRING, VENDOR_ID, type PhotonIdentity } from './photon-descriptors.ts';
+import { Moment } from './photon-ep0.ts';
 import type { Reply } from './photon-request.ts';
 import type { RackDevice } from './rack-device.ts';
 import type { VirtualRack } from './virtual-rack.ts';
@@ -58,7 +59,7 @@ class SimPort implements UsbPort {
   readonly #openPorts: Set<SimPort>;
   readonly #claimed = new Set<number>();
   #giveBack: (() => void) | null = null;
-  #closing = new AbortController();
+  #closing = new Moment();
 
   constructor(device: RackDevice, clock: Clock, openPorts: Set<SimPort>) {
     const { identity } = device.photon;
@@ -87,7 +88,7 @@ class SimPort implements UsbPort {
     }
     this.#giveBack = this.#device.hold();
     if (!this.#giveBack) return Promise.reject(busyFault(this.path));
-    this.#closing = new AbortController();
+    this.#closing = new Moment();
     this.#openPorts.add(this);
     return Promise.resolve();
   }
@@ -97,7 +98,7 @@ class SimPort implements UsbPort {
     this.#giveBack = null;
     this.#claimed.clear();
     this.#openPorts.delete(this);
-    this.#closing.abort();
+    this.#closing.come();
     return Promise.resolve();
   }
 
@@ -155,21 +156,17 @@ class SimPort implements UsbPort {
     if (setup.recipient === 'interface' && !this.#claimed.has(setup.index & 0xff)) {
       throw ioFault(this.path, `interface ${setup.index & 0xff} is not claimed`);
     }
-    const cancel = new AbortController();
-    const over = new AbortController();
-    const closing = this.#closing.signal;
-    const onClose = () => cancel.abort();
-    closing.addEventListener('abort', onClose);
-    void this.#clock.sleep(timeoutMs, over.signal).then(() => {
-      if (!over.signal.aborted) cancel.abort();
-    });
+    const cancel = new Moment();
+    const closing = this.#closing;
+    const forget = closing.tell(() => cancel.come());
+    const callOff = this.#clock.after(timeoutMs, () => cancel.come());
     let reply: Reply;
     try {
       // A copy: the caller may use its buffer again as soon as the transfer has ended on its side.
-      reply = await this.#device.photon.control(setupPacket(setup, direction, length), data.slice(), cancel.signal);
+      reply = await this.#device.photon.control(setupPacket(setup, direction, length), data.slice(), cancel);
     } finally {
-      over.abort();
-      closing.removeEventListener('abort', onClose);
+      callOff();
+      forget();
     }
     switch (reply.kind) {
       case 'ok':
@@ -179,7 +176,7 @@ class SimPort implements UsbPort {
       case 'gone':
         throw goneFault(this.path);
       case 'cancelled': {
-        if (closing.aborted) throw ioFault(this.path, 'it was closed during a transfer');
+        if (closing.came) throw ioFault(this.path, 'it was closed during a transfer');
         throw timeoutFault(this.path, setup, timeoutMs);
       }
     }

@@ -13,6 +13,7 @@ import {
 import { encodeImportReply, encodeListReply, OP_STATUS, takeOperation } from '../usb/usbip-operations.ts';
 import { isIn } from '../usb/setup-packet.ts';
 import { WireBuffer } from '../usb/wire-buffer.ts';
+import { Moment } from './photon-ep0.ts';
 import type { Reply } from './photon-request.ts';
 import type { RackDevice } from './rack-device.ts';
 import { listedDevice } from './usbip-listing.ts';
@@ -40,7 +41,7 @@ interface Import {
   readonly device: RackDevice;
   readonly appearance: number;
   readonly number: number;
-  readonly pending: Map<number, AbortController>;
+  readonly pending: Map<number, Moment>;
   readonly giveBack: () => void;
   readonly stopWatching: () => void;
 }
@@ -148,7 +149,7 @@ export class UsbipSession {
     if (command.kind === 'unlink') {
       const pending = held.pending.get(command.victim);
       held.pending.delete(command.victim);
-      pending?.abort();
+      pending?.come();
       this.#write(
         encodeUnlinkReply({ sequence: command.sequence, status: pending ? ERRNO.connectionReset : ERRNO.ok }),
       );
@@ -156,12 +157,12 @@ export class UsbipSession {
     }
     if (held.pending.has(command.sequence)) throw new WireError(`sequence number ${command.sequence} twice`);
     if (held.pending.size >= MAX_PENDING) throw new WireError(`more than ${MAX_PENDING} URBs in flight`);
-    const cancel = new AbortController();
+    const cancel = new Moment();
     held.pending.set(command.sequence, cancel);
-    void this.#transfer(held, command, cancel.signal);
+    void this.#transfer(held, command, cancel);
   }
 
-  async #transfer(held: Import, command: SubmitCommand, cancel: AbortSignal): Promise<void> {
+  async #transfer(held: Import, command: SubmitCommand, cancel: Moment): Promise<void> {
     const { sequence, direction, length } = command;
     const reply = await this.#ask(held, command, cancel);
     // Unlinked meanwhile: the answer to the unlink was its last word.
@@ -175,7 +176,7 @@ export class UsbipSession {
     if (reply.kind === 'gone') this.#watch();
   }
 
-  async #ask({ device, appearance }: Import, command: SubmitCommand, cancel: AbortSignal): Promise<Reply> {
+  async #ask({ device, appearance }: Import, command: SubmitCommand, cancel: Moment): Promise<Reply> {
     const { endpoint, direction, length, setup, data } = command;
     if (device.appearance !== appearance) return { kind: 'gone' };
     // There is endpoint 0 and no other. A transfer without data has no direction of its own.
@@ -206,7 +207,7 @@ export class UsbipSession {
     this.#answered = true;
     if (held) {
       held.stopWatching();
-      for (const pending of held.pending.values()) pending.abort();
+      for (const pending of held.pending.values()) pending.come();
       held.giveBack();
       this.#ends.onEvent({ type: 'released', remote: this.#remote, busId: held.device.busId });
     }

@@ -41,6 +41,15 @@ export interface PhotonOptions {
   onDeparture?(why: Departure, backInMs: number | undefined): void;
 }
 
+/** From one powerOn to the next powerOff. */
+interface Power {
+  readonly off: Moment;
+  readonly signal: AbortSignal;
+}
+
+/** `hung`: it does not answer any more. */
+type Answer = Reply | 'hung' | Promise<Reply | 'hung'>;
+
 /**
  * One Photon in DFU mode, at the level of control transfers. It does what the vendor's bootloader does (device-os: its
  * bootloader and USB DFU sources), in the time that it takes, and serves one transfer after the other, as endpoint 0 does.
@@ -56,7 +65,7 @@ export class VirtualPhoton {
   readonly #standard: StandardRequests;
   readonly #turns = new Turns();
   /** Comes when the power goes; null while off. */
-  #power: { readonly off: Moment; readonly signal: AbortSignal } | null = null;
+  #power: Power | null = null;
   /** Comes when the host resets the bus; a new one after each. */
   #busReset = new Moment();
   /** The transfer being served; there is one at a time. */
@@ -153,7 +162,7 @@ export class VirtualPhoton {
     setImmediate(() => ended.come()); // what is answered at once has its answer by then
     const turn = this.#turns.take();
     const gone = await orMoment(
-      turn.ready.then(() => false),
+      (turn.ready ?? Promise.resolve()).then(() => false),
       [power.off, true],
     );
     if (!gone) {
@@ -167,80 +176,116 @@ export class VirtualPhoton {
   /**
    * One control transfer.
    * @param data the data stage of an OUT transfer, setup.length bytes
-   * @param cancel aborted when the host gives up: the reply is `cancelled`, but what has begun goes on
+   * @param cancel comes when the host gives up: the reply is `cancelled`, but what has begun goes on
    */
-  async control(setup: SetupPacket, data: Uint8Array, cancel?: AbortSignal): Promise<Reply> {
+  async control(setup: SetupPacket, data: Uint8Array, cancel?: AbortSignal | Moment): Promise<Reply> {
     const power = this.#power;
     if (!power) return GONE;
     if (isPortReset(setup)) {
       await this.busReset();
       return { kind: 'ok', data: new Uint8Array(0) };
     }
-    const reset = this.#busReset;
+    if (cancel instanceof Moment) return await this.#inTurn(setup, data, power, cancel);
     const cancelled = new Moment();
     const onAbort = () => cancelled.come();
     if (cancel?.aborted) onAbort();
     else cancel?.addEventListener('abort', onAbort, { once: true });
-    const turn = this.#turns.take();
     try {
+      return await this.#inTurn(setup, data, power, cancelled);
+    } finally {
+      cancel?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async #inTurn(setup: SetupPacket, data: Uint8Array, power: Power, cancelled: Moment): Promise<Reply> {
+    const reset = this.#busReset;
+    const ends = [
+      [power.off, GONE],
+      [reset, GONE],
+      [cancelled, CANCELLED],
+    ] as const;
+    const turn = this.#turns.take();
+    if (turn.ready || cancelled.came) {
       this.#turns.waiting += 1;
+      const ready = turn.ready ?? Promise.resolve();
       const stopped = await orMoment(
-        turn.ready.then(() => null),
-        [power.off, GONE],
-        [reset, GONE],
-        [cancelled, CANCELLED],
+        ready.then(() => null),
+        ...ends,
       );
       this.#turns.waiting -= 1;
       if (stopped) {
         turn.end();
         return stopped;
       }
-      const request = { name: nameOf(setup), setup, data };
-      const work = this.#serve(
-        request,
-        { off: power.off, offSignal: power.signal, grip: this.#grip(power.off, reset, cancelled) },
-        cancelled,
-      ).finally(() => turn.end());
-      const reply = await orMoment(work, [power.off, GONE], [reset, GONE], [cancelled, CANCELLED]);
-      this.record.request(request, reply, this.#dfu.state);
-      return reply;
-    } finally {
-      cancel?.removeEventListener('abort', onAbort);
     }
+    const request = { name: nameOf(setup), setup, data };
+    const grip = this.#grip(power.off, reset, cancelled);
+    const served = this.#serve(request, { off: power.off, offSignal: power.signal, grip }, cancelled);
+    // Nearly everything is answered at once: only flash takes time, and faults do.
+    if (!(served instanceof Promise)) turn.end();
+    const reply =
+      served instanceof Promise
+        ? await orMoment(
+            served.finally(() => turn.end()),
+            ...ends,
+          )
+        : served;
+    this.record.request(request, reply, this.#dfu.state);
+    return reply;
   }
 
-  async #serve(request: DeviceRequest, serving: Serving, cancelled: Moment): Promise<Reply> {
-    const { grip } = serving;
+  #serve(request: DeviceRequest, serving: Serving, cancelled: Moment): Reply | Promise<Reply> {
     this.#serving = serving;
     if (this.#orphanedStall) {
       this.#orphanedStall = false;
       return STALL;
     }
-    const device = async (): Promise<Reply> => {
-      const reply = this.#hung ? 'hung' : await this.#answer(request);
-      if (reply !== 'hung') return reply;
-      this.#hung = true;
-      await grip.untilGivenUp();
-      return CANCELLED;
-    };
-    let pass = device;
-    for (const behaviour of this.#options.behaviours ?? []) {
+    const behaviours = this.#options.behaviours ?? [];
+    if (behaviours.length > 0) return this.#serveBelow(behaviours, request, serving, cancelled);
+    const answer = this.#hung ? 'hung' : this.#answer(request);
+    if (answer === 'hung' || answer instanceof Promise) return this.#serveLong(answer, serving, cancelled);
+    return answer;
+  }
+
+  async #serveBelow(
+    behaviours: readonly Behaviour[],
+    request: DeviceRequest,
+    serving: Serving,
+    cancelled: Moment,
+  ): Promise<Reply> {
+    let pass = (): Promise<Reply> =>
+      this.#untilAnswered(this.#hung ? 'hung' : this.#answer(request), serving);
+    for (const behaviour of behaviours) {
       const below = pass;
-      pass = () => behaviour.request?.(request, below, grip) ?? below();
+      pass = () => behaviour.request?.(request, below, serving.grip) ?? below();
     }
-    const reply = await pass();
-    // The host no longer waits for a write that has failed: its stall hits the transfer that is pending now.
+    return this.#told(await pass(), cancelled);
+  }
+
+  async #serveLong(answer: Answer, serving: Serving, cancelled: Moment): Promise<Reply> {
+    return this.#told(await this.#untilAnswered(answer, serving), cancelled);
+  }
+
+  async #untilAnswered(answer: Answer, { grip }: Serving): Promise<Reply> {
+    const reply = await answer;
+    if (reply !== 'hung') return reply;
+    this.#hung = true;
+    await grip.untilGivenUp();
+    return CANCELLED;
+  }
+
+  /** The host no longer waits for a write that has failed: its stall hits the transfer that is pending now. */
+  #told(reply: Reply, cancelled: Moment): Reply {
     if (reply.kind === 'stall' && cancelled.came && this.#turns.waiting > 0) this.#orphanedStall = true;
     return reply;
   }
 
-  async #answer(request: DeviceRequest): Promise<Reply | 'hung'> {
+  #answer(request: DeviceRequest): Answer {
     const { setup } = request;
     if (!isDfu(setup)) return this.#standard.answer(setup);
     if (!this.#standard.configured || (setup.index & 0xff) !== 0) return STALL;
-    const reply = await this.#dfu.handle(request);
-    if (reply === 'hung' || reply.kind !== 'ok' || !isIn(setup)) return reply;
-    return { kind: 'ok', data: reply.data.subarray(0, setup.length) };
+    const answer = this.#dfu.handle(request);
+    return answer instanceof Promise ? answer.then(reply => cut(reply, setup)) : cut(answer, setup);
   }
 
   #grip(off: Moment, reset: Moment, cancelled: Moment): Grip {
@@ -273,6 +318,12 @@ export class VirtualPhoton {
     this.powerOff();
     this.#options.onDeparture?.(why, backInMs);
   }
+}
+
+/** A host gets no more than it asked for. */
+function cut(reply: Reply | 'hung', setup: SetupPacket): Reply | 'hung' {
+  if (reply === 'hung' || reply.kind !== 'ok' || !isIn(setup)) return reply;
+  return { kind: 'ok', data: reply.data.subarray(0, setup.length) };
 }
 
 function isPortReset({ requestType, request, value }: SetupPacket): boolean {

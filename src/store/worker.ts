@@ -4,7 +4,7 @@ import { asFault, openDatabase } from './database.ts';
 import type { Db } from './db.ts';
 import { toPlain } from './messages.ts';
 import type { Reply, Request, WorkerSettings } from './messages.ts';
-import { OUTSIDE_TRANSACTION } from './operations.ts';
+import { OUTSIDE_TRANSACTION, READS } from './operations.ts';
 import type { OperationName } from './operations.ts';
 import { perform } from './perform.ts';
 import { takeLock } from './station-lock.ts';
@@ -43,7 +43,7 @@ function flush(): void {
     if (OUTSIDE_TRANSACTION.includes(request.name)) {
       commit(db, together);
       together = [];
-      alone(db, request);
+      post([answered(db, request)]);
     } else {
       together.push(request);
     }
@@ -55,23 +55,27 @@ function commit(open: Db, requests: readonly Request[]): void {
   if (requests.length === 0) return;
   const replies: Reply[] = [];
   try {
-    open.raw.exec('BEGIN IMMEDIATE');
+    if (requests.some(({ name }) => !isRead(name))) open.run('BEGIN IMMEDIATE');
     for (const request of requests) {
-      open.raw.exec('SAVEPOINT one');
+      if (isRead(request.name)) {
+        replies.push(answered(open, request));
+        continue;
+      }
+      open.run('SAVEPOINT one');
       try {
         replies.push({ type: 'done', id: request.id, output: performed(open, request) });
         failPoint(`record:${request.name}:performed`);
       } catch (error) {
         if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
-        open.raw.exec('ROLLBACK TO one');
+        open.run('ROLLBACK TO one');
         replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) });
       }
-      open.raw.exec('RELEASE one');
+      open.run('RELEASE one');
     }
-    open.raw.exec('COMMIT');
+    if (open.raw.inTransaction) open.run('COMMIT');
     for (const { name } of requests) failPoint(`record:${name}:committed`);
   } catch (error) {
-    if (open.raw.inTransaction) open.raw.exec('ROLLBACK');
+    if (open.raw.inTransaction) open.run('ROLLBACK');
     const fault = toPlain(asFault(error, settings.path));
     post(requests.map(({ id }) => ({ type: 'failed', id, fault })));
     return;
@@ -79,12 +83,17 @@ function commit(open: Db, requests: readonly Request[]): void {
   post(replies);
 }
 
-function alone(open: Db, request: Request): void {
+/** For what changes nothing, or is in no transaction: if it fails, nothing has to be taken back. */
+function answered(open: Db, request: Request): Reply {
   try {
-    post([{ type: 'done', id: request.id, output: performed(open, request) }]);
+    return { type: 'done', id: request.id, output: performed(open, request) };
   } catch (error) {
-    post([{ type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) }]);
+    return { type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) };
   }
+}
+
+function isRead(name: Request['name']): boolean {
+  return name !== 'close' && READS.has(name);
 }
 
 function shut(): void {

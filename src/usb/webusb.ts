@@ -214,17 +214,19 @@ class WebUsbPort implements UsbPort {
     }
   }
 
-  async #ask<T>(ask: () => Promise<T>, about: About = {}): Promise<T> {
-    // The package throws in either way: at once, or later.
-    const answer = Promise.resolve()
-      .then(ask)
-      .catch(async (cause: unknown) => {
-        throw await this.#faultOf(cause, about);
-      });
-    return await new Promise<T>((resolve, reject) => {
-      const inFlight = { over: answer.then(resolve, reject), cut: reject };
+  #ask<T>(ask: () => Promise<T>, about: About = {}): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const answered = (value: T): void => {
+        this.#inFlight.delete(inFlight);
+        resolve(value);
+      };
+      const failed = async (cause: unknown): Promise<void> => {
+        const fault = await this.#faultOf(cause, about);
+        this.#inFlight.delete(inFlight);
+        reject(fault);
+      };
+      const inFlight: InFlight = { over: begun(ask).then(answered, failed), cut: reject };
       this.#inFlight.add(inFlight);
-      void inFlight.over.finally(() => this.#inFlight.delete(inFlight));
     });
   }
 
@@ -285,6 +287,15 @@ class WebUsbPort implements UsbPort {
       await sleep(LEAVING_LOOK_MS);
     }
     return true;
+  }
+}
+
+/** The package throws in either way: at once, or later. */
+function begun<T>(ask: () => Promise<T>): Promise<T> {
+  try {
+    return ask();
+  } catch (cause) {
+    return Promise.reject(cause instanceof Error ? cause : new Error(String(cause)));
   }
 }
 

@@ -31,7 +31,7 @@ if node "$repo/dist/cli.js" keys --help | grep -q prepare; then
 fi
 
 cat >"$work/out/job.sh" <<JOB
-export PATH=$(printf %q "$PATH") NO_COLOR=1 ${BENCH_PROFILE:+BENCH_PROFILE=1}
+export PATH=$(printf %q "$PATH") NO_COLOR=1 ${BENCH_PROFILE:+BENCH_PROFILE=1} ${BENCH_STEPS:+BENCH_STEPS=1}
 cd $(printf %q "$repo")
 exec node .cache/bench/test/bench/guest.js ${work@Q}/rack ${work@Q}/pool ${work@Q} ${*@Q}
 JOB

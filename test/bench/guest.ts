@@ -1,8 +1,9 @@
 import { cp, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import { Bench, CLI, csvOf, jsonLines } from '../support/cli.ts';
 import { RackOnKernel } from '../usb/rack-on-kernel.ts';
-import { expectCode, run } from './processes.ts';
+import { expectCode, run, threadsOf } from './processes.ts';
 import type { Ran } from './processes.ts';
 
 /*
@@ -51,8 +52,27 @@ async function ours(how: 'pool' | 'made', round: number): Promise<void> {
   const ran = expectCode(await run(process.execPath, args, { env, cwd: folder }), 0);
   const summary = jsonLines(ran.stdout).at(-1) ?? {};
   if (summary['pass'] !== rack.devices.length) throw new Error(`not all passed: ${ran.stdout}`);
+  if (process.env['BENCH_STEPS'] !== undefined) {
+    tellSteps(join(folder, 'fleet.db'));
+    for (const [name, child] of [['cloud', cloud.child], ['rack', rack.child]] as const) {
+      process.stdout.write(`CPU ${name} ${await threadsOf(child?.pid)}\n`);
+    }
+  }
   tell(how, ran, { durationMs: summary['durationMs'], startedMs: ran.lines[0]?.atMs ?? 0 });
   await rack.cycle();
+}
+
+/** Where the time went: each step's begin and end, in ms from the first, and its mean length. */
+function tellSteps(path: string): void {
+  const db = new Database(path, { readonly: true });
+  const steps = db
+    .prepare(
+      `SELECT name, count(*) AS n, min(started_at) - (SELECT min(started_at) FROM attempts) AS first, max(started_at + ms) -
+              (SELECT min(started_at) FROM attempts) AS last, round(avg(ms)) AS mean FROM steps GROUP BY name ORDER BY first`,
+    )
+    .all();
+  db.close();
+  for (const step of steps) process.stdout.write(`STEP ${JSON.stringify(step)}\n`);
 }
 
 async function theirs(how: 'serial' | 'parallel' | 'serial-made' | 'parallel-made', round: number): Promise<void> {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 
 /** A process that has come to its end. */
 export interface Ran {
@@ -25,6 +25,7 @@ export async function run(
   const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
   const lines: { atMs: number; text: string }[] = [];
   let [stdout, stderr, rest, peakMiB] = ['', '', '', 0];
+  let threads = '';
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
     const atMs = performance.now() - began;
     stdout += piece;
@@ -35,6 +36,7 @@ export async function run(
   child.stderr.setEncoding('utf8').on('data', (piece: string) => (stderr += piece));
   const looking = setInterval(() => {
     void peakOf(child.pid).then(peak => (peakMiB = Math.max(peakMiB, peak)));
+    if (process.env['BENCH_STEPS'] !== undefined) void threadsOf(child.pid).then(t => { if (t) threads = t; });
   }, LOOK_EVERY_MS);
   try {
     const [code, wallMs] = await new Promise<[number | null, number]>((resolve, reject) => {
@@ -43,6 +45,7 @@ export async function run(
       child.once('exit', () => (exitedMs = performance.now() - began));
       child.once('close', status => resolve([status, exitedMs]));
     });
+    if (threads !== '') process.stdout.write(`THREADS ${threads}\n`);
     return { code, wallMs, peakMiB, stdout, stderr, lines };
   } finally {
     clearInterval(looking);
@@ -61,4 +64,10 @@ export function expectCode(ran: Ran, ...codes: readonly number[]): Ran {
     throw new Error(`exit ${ran.code}: ${ran.stderr.slice(-2000)}${ran.stdout.slice(-2000)}`);
   }
   return ran;
+}
+
+export async function threadsOf(pid: number | undefined): Promise<string> {
+  const ids = await readdir(`/proc/${pid ?? 0}/task`).catch(() => []);
+  const stats = await Promise.all(ids.map(id => readFile(`/proc/${pid ?? 0}/task/${id}/stat`, 'utf8').catch(() => '')));
+  return stats.map(stat => { const f = stat.slice(stat.lastIndexOf(')') + 2).split(' '); return `${/\((.*)\)/.exec(stat)?.[1] ?? ''}:${(Number(f[11]) / 100).toFixed(1)}+${(Number(f[12]) / 100).toFixed(1)}`; }).join(' ');
 }

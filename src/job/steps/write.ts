@@ -57,6 +57,7 @@ export const write: Step<ServerOptions> = {
       return 'skipped'; // a write wears the flash, and may fail
     }
     work.sentWriteId = writeId;
+    context.onWriting();
     await device.writeBlock(work.alternate, offset, next);
     return 'ok';
   },
