@@ -229,6 +229,7 @@ export class DfuDevice {
     const status = await this.#statusOrStall(WRITE_TIMEOUT_MS); // the command runs in it
     if (status === null || status.status !== 0) throw failed();
     if (status.state === STATE.DNBUSY) await this.#pause(status);
+    else if (status.state !== STATE.DNLOAD_IDLE) throw this.#astray(0, status);
     await this.#command('ABORT');
   }
 
@@ -256,11 +257,15 @@ export class DfuDevice {
       if (status === null || status.status !== 0) throw failed();
       if (status.state === STATE.DNLOAD_IDLE) return;
       if (status.state !== STATE.DNBUSY && status.state !== STATE.DNLOAD_SYNC) {
-        throw this.#fault('DFU_PROTOCOL', `after block ${block} the device is in ${stateName(status.state)}`);
+        throw this.#astray(block, status);
       }
       await this.#pause(status);
     }
     throw this.#fault('DFU_PROTOCOL', `the device stays busy after block ${block}`);
+  }
+
+  #astray(block: number, { state }: DfuStatus): Fault {
+    return this.#fault('DFU_PROTOCOL', `after block ${block} the device is in ${stateName(state)}`);
   }
 
   /** bwPollTimeout, as long as the device says that it is busy. */

@@ -229,7 +229,9 @@ export class VirtualPhoton {
             served.finally(() => turn.end()),
             ...ends,
           )
-        : served;
+        : power.off.came
+          ? GONE // by what it was asked for
+          : served;
     this.record.request(request, reply, this.#dfu.state);
     return reply;
   }

@@ -459,7 +459,7 @@ describe('an old bootloader, of which the bus tells nothing', () => {
     ['hang-until-reset:write', ['dfu-recovery failed', 'usb-reset ok']],
     ['bounce:upload:5', ['re-enumerate ok']],
     ['bounce:write', ['re-enumerate ok']],
-    ['bounce:getstatus:14', ['re-enumerate ok']],
+    ['bounce:getstatus:10', ['re-enumerate ok']],
   ])('%s: is known again by what is in its DCT', async (fault, rungs) => {
     await using it = await climb([fault, 'old-bootloader']);
     expect(it.rungs).toEqual(rungs);
@@ -491,7 +491,7 @@ describe('an old bootloader, of which the bus tells nothing', () => {
 
 describe('a device that hangs while it should leave', () => {
   /** Every answer to a request of the leaving: DNLOAD is the sixth, GETSTATUS the twelfth. */
-  const HANGS = ['hang:dnload:6', 'hang:getstatus:12', 'hang-until-reset:dnload:6', 'hang-until-reset:getstatus:12'];
+  const HANGS = ['hang:dnload:6', 'hang:getstatus:9', 'hang-until-reset:dnload:6', 'hang-until-reset:getstatus:9'];
 
   test.each(HANGS)('%s: leaves at the next try, and its key is sent once', async fault => {
     await using it = await climb([fault]);
