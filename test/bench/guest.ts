@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { Bench, CLI, csvOf, jsonLines } from '../support/cli.ts';
 import { RackOnKernel } from '../usb/rack-on-kernel.ts';
-import { expectCode, run, threadsOf } from './processes.ts';
+import { expectCode, run } from './processes.ts';
 import type { Ran } from './processes.ts';
 
 /*
@@ -52,13 +52,8 @@ async function ours(how: 'pool' | 'made', round: number): Promise<void> {
   const ran = expectCode(await run(process.execPath, args, { env, cwd: folder }), 0);
   const summary = jsonLines(ran.stdout).at(-1) ?? {};
   if (summary['pass'] !== rack.devices.length) throw new Error(`not all passed: ${ran.stdout}`);
-  if (process.env['BENCH_STEPS'] !== undefined) {
-    tellSteps(join(folder, 'fleet.db'));
-    for (const [name, child] of [['cloud', cloud.child], ['rack', rack.child]] as const) {
-      process.stdout.write(`CPU ${name} ${await threadsOf(child?.pid)}\n`);
-    }
-  }
-  tell(how, ran, { durationMs: summary['durationMs'], startedMs: ran.lines[0]?.atMs ?? 0 });
+  if (process.env['BENCH_STEPS'] !== undefined) tellSteps(join(folder, 'fleet.db'));
+  tell(how, ran, { durationMs: summary['durationMs'], startedMs: ran.firstLineMs });
   await rack.cycle();
 }
 
@@ -87,12 +82,14 @@ async function theirs(how: 'serial' | 'parallel' | 'serial-made' | 'parallel-mad
   await writeFile(list, devices.map(({ path }, nth) => `${path} ${nth}\n`).join(''));
   const args = ['-a', list, '-L', '1', '-P', serial ? '1' : String(devices.length), 'bash', script];
   const ran = expectCode(await run('xargs', args, { env }), 0);
-  tell(how, ran, { devices: devices.length });
+  tell(how, ran, { devices: devices.length, again: ran.stdout.split('again').length - 1 });
 }
 
-/** What a person would have in a script: the server key saved, the device's key written, the server key written. */
+/**
+ * What a person would have in a script: the server key saved, the device's key written, the server key written. Of sixty
+ * at once some fail, for want of a processor, and are called again, as a person would.
+ */
 function deviceScript(folder: string, made: boolean): string {
-  const dfu = `dfu-util -d 2b04:d006 -p "$1" -a 1`;
   const key = made
     ? [
         `openssl genrsa -traditional 1024 2>/dev/null >"${folder}/$2.pem"`,
@@ -101,10 +98,19 @@ function deviceScript(folder: string, made: boolean): string {
     : [`cp "${work}/keys/$2.der" "${folder}/$2.der"`];
   return [
     'set -e',
+    'dfu() {',
+    '  for try in 1 2 3 4 5; do',
+    `    [[ $* == *-U* ]] && rm -f "${folder}/$nth.server.bak" # over which dfu-util would not write`,
+    '    dfu-util -d 2b04:d006 -p "$path" -a 1 "$@" >/dev/null 2>&1 && return',
+    '    echo again',
+    '  done',
+    '  return 1',
+    '}',
+    'path=$1 nth=$2',
     ...key,
-    `${dfu} -s 2082:512 -U "${folder}/$2.server.bak" >/dev/null 2>&1`,
-    `${dfu} -s 34 -D "${folder}/$2.der" >/dev/null 2>&1`,
-    `${dfu} -s 2082 -D "${work}/server.pub.der" >/dev/null 2>&1`,
+    `dfu -s 2082:512 -U "${folder}/$2.server.bak"`,
+    `dfu -s 34 -D "${folder}/$2.der"`,
+    `dfu -s 2082 -D "${work}/server.pub.der"`,
     '',
   ].join('\n');
 }

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 
 /** A process that has come to its end. */
 export interface Ran {
@@ -9,8 +9,13 @@ export interface Ran {
   readonly peakMiB: number;
   readonly stdout: string;
   readonly stderr: string;
-  /** When each line of stdout came, in ms from the start. */
-  readonly lines: readonly { readonly atMs: number; readonly text: string }[];
+  /** When the first line of stdout came, in ms from the start; NaN where none did. */
+  readonly firstLineMs: number;
+}
+
+export interface Surroundings {
+  readonly cwd?: string;
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 const LOOK_EVERY_MS = 20;
@@ -19,24 +24,18 @@ const LOOK_EVERY_MS = 20;
 export async function run(
   command: string,
   args: readonly string[],
-  { cwd, env = process.env }: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+  { cwd, env = process.env }: Surroundings = {},
 ): Promise<Ran> {
   const began = performance.now();
   const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
-  const lines: { atMs: number; text: string }[] = [];
-  let [stdout, stderr, rest, peakMiB] = ['', '', '', 0];
-  let threads = '';
+  let [stdout, stderr, peakMiB, firstLineMs] = ['', '', 0, NaN];
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
-    const atMs = performance.now() - began;
+    if (stdout === '') firstLineMs = performance.now() - began;
     stdout += piece;
-    const parts = (rest + piece).split('\n');
-    rest = parts.pop() ?? '';
-    for (const text of parts) lines.push({ atMs, text });
   });
   child.stderr.setEncoding('utf8').on('data', (piece: string) => (stderr += piece));
   const looking = setInterval(() => {
     void peakOf(child.pid).then(peak => (peakMiB = Math.max(peakMiB, peak)));
-    if (process.env['BENCH_STEPS'] !== undefined) void threadsOf(child.pid).then(t => { if (t) threads = t; });
   }, LOOK_EVERY_MS);
   try {
     const [code, wallMs] = await new Promise<[number | null, number]>((resolve, reject) => {
@@ -45,8 +44,7 @@ export async function run(
       child.once('exit', () => (exitedMs = performance.now() - began));
       child.once('close', status => resolve([status, exitedMs]));
     });
-    if (threads !== '') process.stdout.write(`THREADS ${threads}\n`);
-    return { code, wallMs, peakMiB, stdout, stderr, lines };
+    return { code, wallMs, peakMiB, stdout, stderr, firstLineMs };
   } finally {
     clearInterval(looking);
   }
@@ -64,10 +62,4 @@ export function expectCode(ran: Ran, ...codes: readonly number[]): Ran {
     throw new Error(`exit ${ran.code}: ${ran.stderr.slice(-2000)}${ran.stdout.slice(-2000)}`);
   }
   return ran;
-}
-
-export async function threadsOf(pid: number | undefined): Promise<string> {
-  const ids = await readdir(`/proc/${pid ?? 0}/task`).catch(() => []);
-  const stats = await Promise.all(ids.map(id => readFile(`/proc/${pid ?? 0}/task/${id}/stat`, 'utf8').catch(() => '')));
-  return stats.map(stat => { const f = stat.slice(stat.lastIndexOf(')') + 2).split(' '); return `${/\((.*)\)/.exec(stat)?.[1] ?? ''}:${(Number(f[11]) / 100).toFixed(1)}+${(Number(f[12]) / 100).toFixed(1)}`; }).join(' ');
 }

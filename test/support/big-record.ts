@@ -6,8 +6,9 @@ import type { Db } from '#src/store/db.ts';
 import type { OperationInput, OperationName, OperationOutput } from '#src/store/operations.ts';
 import { perform } from '#src/store/perform.ts';
 import { deviceIdOf } from './record-bench.ts';
+import { projectFile } from './project.ts';
 
-const MIGRATIONS = new URL('../../migrations', import.meta.url).pathname;
+const MIGRATIONS = projectFile('migrations');
 const DEVICES_AT_ONCE = 500;
 
 /** How many devices a big record has: a handful for every day, and as many as are asked for by hand. */

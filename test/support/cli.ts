@@ -1,12 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { CLI } from './project.ts';
 
-/** The built program, from wherever this file was compiled to. */
-export const CLI = createRequire(import.meta.url).resolve('#src/cli.ts');
+export { CLI } from './project.ts';
 
 export interface Ended {
   readonly code: number | null;

@@ -8,8 +8,9 @@ import {
 } from '#src/store/operations.ts';
 import { perform } from '#src/store/perform.ts';
 import type { Store } from '#src/store/store.ts';
+import { projectFile } from './project.ts';
 
-const MIGRATIONS = new URL('../../migrations', import.meta.url).pathname;
+const MIGRATIONS = projectFile('migrations');
 
 export type AnyStore = Pick<Store, 'call' | 'close' | 'path'>;
 

@@ -42,10 +42,6 @@ export class RackOnKernel {
     return new RackOnKernel(bench, folder, await Promise.all(devices), hubs);
   }
 
-  get child() {
-    return this.#served?.child;
-  }
-
   /** Power on: every device is in DFU mode, and none plugged in. */
   async start(): Promise<void> {
     const size = ['--count', String(this.devices.length), '--hubs', String(this.#hubs)];
