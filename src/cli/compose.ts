@@ -234,7 +234,13 @@ export function checkCloud(config: Config, url: string, token: Secret<string>): 
 export function delivererOf(
   config: Config,
   store: Store,
-  how: { token: Secret<string>; url: string; owner: 'run' | 'replay'; onUnauthorized: (reason: string) => void },
+  how: {
+    token: Secret<string>;
+    url: string;
+    owner: 'run' | 'replay';
+    requestsAtOnce?: number;
+    onUnauthorized: (reason: string) => void;
+  },
 ): Deliverer {
   const { timeoutMs, insecure } = config.values.cloud;
   const client = createCloudClient({ url: how.url, token: how.token, timeoutMs, insecure });
@@ -246,5 +252,6 @@ export function delivererOf(
     timeoutMs,
     random: Math.random,
     onUnauthorized: how.onUnauthorized,
+    ...(how.requestsAtOnce !== undefined && { requestsAtOnce: how.requestsAtOnce }),
   });
 }

@@ -72,8 +72,6 @@ const MOST_PREPARED = 128;
 
 export interface SuppliedKeys extends AsyncDisposable {
   readonly parts: Pick<FleetParts, 'makeKey' | 'announceKey' | 'whileIdle'>;
-  /** At the end of a run that went well: what was made and nobody needed is prepared for the next one. */
-  keepLeft(): Promise<void>;
 }
 
 /** The keys of a run: those that are prepared, then fresh ones, made while devices are read. */
@@ -83,14 +81,18 @@ export async function suppliedKeys(
   warn: (message: string) => void,
 ): Promise<SuppliedKeys> {
   const pool = keyPool(store, vault, warn);
-  const supply = await KeySupply.open({ pool, make: makeKeyPair, atOnce: availableParallelism() });
+  const supply = await KeySupply.open({
+    pool,
+    make: makeKeyPair,
+    atOnce: availableParallelism(),
+    onTrouble: error => warn(`no more key pairs are prepared: ${toFault(error).message}`),
+  });
   return {
     parts: {
       makeKey: () => supply.next(),
       announceKey: () => supply.announce(),
       whileIdle: openRows => supply.fill(Math.min(openRows, MOST_PREPARED)),
     },
-    keepLeft: () => supply.keepLeft(),
     [Symbol.asyncDispose]: () => supply.close(),
   };
 }

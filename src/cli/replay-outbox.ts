@@ -28,6 +28,7 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
     token,
     url: config.values.cloud.url,
     owner: 'replay',
+    requestsAtOnce: config.values.cloud.concurrency,
     onUnauthorized: reason => {
       out.talk(`error: the cloud refused the access token: ${reason} [CLOUD_UNAUTHORIZED]`);
       out.talk(`hint: ${FAULTS.CLOUD_UNAUTHORIZED.hint}`);
@@ -43,7 +44,7 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
       outbox,
       deliverer,
       clock: systemClock,
-      concurrency: config.values.cloud.concurrency,
+      concurrency: 2 * config.values.cloud.concurrency,
       deviceId,
       ignoreDue,
       stop: interrupt.signal,

@@ -1,5 +1,6 @@
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import type { Config } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
 import { parseDeviceId } from '../core/device-id.ts';
@@ -31,12 +32,16 @@ import { checkCloud, configOf, delivererOf, openBuses, openRecordForWork, openVa
 import { selectCompromised, tellNoneCompromised, warnStillCompromised } from './only-compromised.ts';
 import { onInterrupt } from './interrupt.ts';
 import { auditedSettings, compareWithCopies, sealJournal } from './audit-checkpoint.ts';
+import { openRun } from './open-run.ts';
 import type { PlanInput } from './plan-run.ts';
 import { openSimulation, parseSim } from './simulation.ts';
 import type { Simulation } from './simulation.ts';
 import { checkWish } from './vault-choice.ts';
 
 const JOBS_DIR = fileURLToPath(new URL('../../jobs', import.meta.url));
+
+/** From here on garbage is not left lying until the heap has doubled: each row leaves some, and little that stays. */
+const MANY_ROWS = 10_000;
 
 /** `photon-fleet run`: everything that can be wrong is found before anything is touched. @returns the exit code */
 export async function runManifest(args: RunArgs & GlobalArgs, context: CommandContext): Promise<number> {
@@ -58,15 +63,14 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   const sim = args.sim === undefined ? null : parseSim(args.sim);
   const job = loadJob(config.values.job, JOBS_DIR, config.values.server);
   const manifest = await readManifest(args.manifest, { sockets: config.values.sockets });
+  if (manifest.rows.length > MANY_ROWS) setFlagsFromString('--heap-growing-percent=20');
   const selected = selectRows(manifest, args.only);
   const chosen = args['only-compromised']
     ? await selectCompromised({ rows: selected, args, config, job, manifest })
     : selected;
   if (args['only-compromised'] && chosen.length === 0) return tellNoneCompromised(args, context);
-  const rows = chosen.map(row => ({
-    ...row,
-    productId: row.productId ?? config.values.cloud.productId,
-  }));
+  const { productId } = config.values.cloud;
+  const rows = chosen.map(row => (row.productId === null && productId !== null ? { ...row, productId } : row));
   const offline = args.offline === true || !job.plan.sends;
   const needsToken = !offline && args.plan !== true;
   await using simulation = sim ? await openSimulation(sim, manifest, config, needsToken ? context : null) : null;
@@ -115,18 +119,21 @@ async function provision(p: Provision): Promise<number> {
     'stopping: devices that are being written finish first (Ctrl-C again cuts)',
   );
   try {
-    const opened = await store.call('openRun', {
-      job: job.name,
-      manifest: manifest.path,
-      manifestSha256: manifest.sha256,
-      rows: rows.map(({ extra, ...row }) => ({ ...row, extra: { ...extra } })),
-      partly: args.only !== undefined || args['only-compromised'] === true,
-      again: args.again === true,
-      retryFailed: args['retry-failed'] === true,
-      onlyCompromised: args['only-compromised'] === true,
-      quarantineAfter: config.values.quarantineAfter,
-      at: systemClock.now(),
-    });
+    const opened = await openRun(
+      store,
+      {
+        job: job.name,
+        manifest: manifest.path,
+        manifestSha256: manifest.sha256,
+        partly: args.only !== undefined || args['only-compromised'] === true,
+        again: args.again === true,
+        retryFailed: args['retry-failed'] === true,
+        onlyCompromised: args['only-compromised'] === true,
+        quarantineAfter: config.values.quarantineAfter,
+        at: systemClock.now(),
+      },
+      rows,
+    );
     await using keys = await suppliedKeys(store, vault.forPrepared(), warn);
     const summary = await runFleet(
       {
@@ -135,7 +142,7 @@ async function provision(p: Provision): Promise<number> {
         job,
         manifest: manifest.path,
         rows,
-        before: opened.rows,
+        before: opened.before,
         leftOut: leftOut(manifest, rows),
         buses,
         concurrency: config.values.concurrency,
@@ -150,7 +157,7 @@ async function provision(p: Provision): Promise<number> {
       },
       { ...fleetParts(store, vault.forRun(opened.runId), sender), ...keys.parts },
     );
-    await keys.keepLeft();
+    await keys[Symbol.asyncDispose](); // a working identity of prepared pairs may not be needed any more
     for (const problem of await vault.tidy()) warn(problem);
     if (args['only-compromised']) await warnStillCompromised({ store, rows, job, manifest }, context);
     await sealJournal(config, store, context);
@@ -253,6 +260,7 @@ function checkArgs(args: RunArgs): void {
 
 /** What the manifest has and --only does not name. */
 function leftOut(manifest: Manifest, rows: readonly ManifestRow[]): Set<DeviceId> {
+  if (rows.length === manifest.rows.length) return new Set();
   const left = new Set(manifest.rows.map(row => row.deviceId));
   for (const row of rows) left.delete(row.deviceId);
   return left;

@@ -1,3 +1,4 @@
+import PQueue from 'p-queue';
 import type { Clock } from '../core/clock.ts';
 import { failPoint } from '../core/fail-points.ts';
 import type { Delivery, LeasedSend, Outbox, RefusalDoubt, Sender } from '../core/ledger.ts';
@@ -18,6 +19,8 @@ export interface DeliverParts {
   readonly owner: string;
   /** The client's deadline of one request. */
   readonly timeoutMs: number;
+  /** Requests on their way at once; leases are taken and answers recorded beside them. Not given: as many as there are. */
+  readonly requestsAtOnce?: number;
   /** 0 ≤ x < 1, for the jitter. */
   readonly random: () => number;
   /** Told once, when the cloud says that the token is bad. */
@@ -27,10 +30,12 @@ export interface DeliverParts {
 /** Sends keys one at a time for a device, and puts every answer on record before it tells of it. */
 export class Deliverer implements Sender {
   readonly #parts: DeliverParts;
+  readonly #requests: PQueue;
   #unauthorized: string | null = null;
 
   constructor(parts: DeliverParts) {
     this.#parts = parts;
+    this.#requests = new PQueue({ concurrency: parts.requestsAtOnce ?? Infinity });
   }
 
   get unauthorized(): string | null {
@@ -45,25 +50,28 @@ export class Deliverer implements Sender {
   async deliverIf(sendId: number, ignoreDue: boolean): Promise<Delivery> {
     // After a 401 every further request would be refused as well, and might lock the account.
     if (this.#unauthorized !== null) return { kind: 'pending', reason: this.#unauthorized };
-    const { outbox, client, clock, owner, timeoutMs } = this.#parts;
+    const { outbox, clock, owner, timeoutMs } = this.#parts;
     const at = clock.now();
     const send = await outbox.leaseSend({
       sendId,
       owner,
       at,
-      untilAt: at + timeoutMs + LEASE_MARGIN_MS,
+      untilAt: at + 2 * timeoutMs + LEASE_MARGIN_MS, // it may have to wait for another request to end
       ignoreDue,
     });
     if (!send) return { kind: 'pending', reason: IN_OTHER_HANDS };
     failPoint('send:leased');
-    const answer = await client.sendPublicKey({
-      deviceId: send.deviceId,
-      publicKeyPem: send.publicPem,
-      productId: send.productId,
-      orderMs: at,
-    });
+    const answer = await this.#requests.add(() => this.#ask(send, at));
     failPoint('send:answered');
     return this.#record(answer, send);
+  }
+
+  #ask({ deviceId, publicPem, productId }: LeasedSend, orderMs: number): Promise<CloudAnswer> {
+    // The token may have been refused while this one waited for its turn: then it is not asked, and its lease ends.
+    if (this.#unauthorized !== null) {
+      return Promise.resolve({ kind: 'unauthorized', status: 401, reason: this.#unauthorized });
+    }
+    return this.#parts.client.sendPublicKey({ deviceId, publicKeyPem: publicPem, productId, orderMs });
   }
 
   async #record(answer: CloudAnswer, send: LeasedSend): Promise<Delivery> {

@@ -8,7 +8,10 @@ export interface ReplayOptions {
   readonly outbox: Outbox;
   readonly deliverer: Deliverer;
   readonly clock: Clock;
-  /** Devices at once; of one device never more than one send, which the leases hold. */
+  /**
+   * Sends at once, of one device never more than one, which the leases hold. Twice as many as requests may be on their way:
+   * the record takes its time as well, and nothing has to wait for it.
+   */
   readonly concurrency: number;
   readonly deviceId: DeviceId | null;
   readonly ignoreDue: boolean;

@@ -26,7 +26,9 @@ export class Roster {
   readonly #ledger: FleetLedger;
   readonly #clock: Clock;
   readonly #before: ReadonlyMap<DeviceId, RowBefore>;
-  readonly #settled = new Map<DeviceId, DeviceSettled>();
+  readonly #settled = new Map<DeviceId, Settled>();
+  /** One object for all rows that ended alike: a manifest may have a hundred thousand that nobody saw. */
+  readonly #alike = new Map<string, Settled>();
   readonly #settling = new Set<DeviceId>();
   readonly #onSettled: () => void;
   /** Rows that ended as fail, error or refused in this run. */
@@ -110,18 +112,26 @@ export class Roster {
     await this.settle(row, null, { ...how, code, message, hint });
   }
 
-  devices(): readonly DeviceSettled[] {
-    return [...this.#settled.values()];
+  /** How each row ended. */
+  outcomes(): Iterable<Settled> {
+    return this.#settled.values();
   }
 
   /** Each row as it counts for the exit code: skipped ones by their latest outcome. */
   standings(): readonly Standing[] {
-    return this.devices().map(device => {
-      if (device.outcome !== 'skipped') return device;
-      const before = this.#before.get(device.deviceId);
-      if (device.code === 'QUARANTINED') return { outcome: 'fail', cloud: before?.cloud ?? 'none' };
+    return [...this.#settled].map(([deviceId, settled]) => {
+      if (settled.outcome !== 'skipped') return settled;
+      const before = this.#before.get(deviceId);
+      if (settled.code === 'QUARANTINED') return { outcome: 'fail', cloud: before?.cloud ?? 'none' };
       return { outcome: before?.outcome ?? null, cloud: before?.cloud ?? 'none' };
     });
+  }
+
+  #sharedOf(settled: Settled): Settled {
+    const name = `${settled.outcome} ${settled.code ?? ''} ${settled.cloud}`;
+    const shared = this.#alike.get(name);
+    if (shared === undefined) this.#alike.set(name, settled);
+    return shared ?? settled;
   }
 
   #tell(row: ManifestRow, path: UsbPath | null, verdict: Verdict): void {
@@ -131,13 +141,16 @@ export class Roster {
     const durationMs = Math.round(verdict.durationMs);
     const what = { outcome, code, message, hint, fingerprint, cloud, durationMs };
     const settled: DeviceSettled = { type: 'device', ts, deviceId, name, path, ...what };
-    this.#settled.set(deviceId, settled);
+    this.#settled.set(deviceId, this.#sharedOf({ outcome, code, cloud }));
     this.#settling.delete(deviceId);
     if (['fail', 'error', 'refused'].includes(outcome)) this.failed += 1;
     this.#options.observer(settled);
     this.#onSettled();
   }
 }
+
+/** What of a settled row is kept until the end of the run. */
+type Settled = Pick<DeviceSettled, 'outcome' | 'code' | 'cloud'>;
 
 export function whyQuarantined({ count, code }: Failures): string {
   return `in quarantine after ${count} failed ${count === 1 ? 'attempt' : 'attempts'}, the last with ${code ?? 'no code'}`;

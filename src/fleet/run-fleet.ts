@@ -61,6 +61,8 @@ class Fleet {
   readonly #sockets = new Sockets();
   readonly #tasks = new Set<Promise<void>>();
   readonly #began: number;
+  /** One for all: an error takes its stack along. */
+  readonly #notSeen = new Fault('NOT_SEEN', 'it never appeared in DFU mode');
   #started = 0;
   /** Why no more devices are begun, once that is so. */
   #closed: FaultCode | 'limit' | null = null;
@@ -287,7 +289,7 @@ class Fleet {
         this.#closed === 'INTERRUPTED' ? 'interrupted before its turn' : 'the run was stopped before its turn';
       await this.#roster.settleFault(row, path, new Fault(this.#closed, message), 'aborted');
     } else {
-      await this.#roster.settleFault(row, null, new Fault('NOT_SEEN', 'it never appeared in DFU mode'), 'unseen');
+      await this.#roster.settleFault(row, null, this.#notSeen, 'unseen');
     }
   }
 
@@ -307,7 +309,7 @@ class Fleet {
       ts: at,
       run: runId,
       rows: rows.length,
-      ...countOutcomes(this.#roster.devices()),
+      ...countOutcomes(this.#roster.outcomes()),
       cloudPending: standings.filter(({ cloud }) => cloud === 'pending').length,
       durationMs: Math.round(this.#roster.lastSettledMs - this.#began),
       exitCode,

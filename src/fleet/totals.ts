@@ -10,7 +10,7 @@ export interface Standing {
 
 export type Totals = Readonly<Record<Outcome, number>>;
 
-export function countOutcomes(devices: readonly Pick<DeviceSettled, 'outcome'>[]): Totals {
+export function countOutcomes(devices: Iterable<Pick<DeviceSettled, 'outcome'>>): Totals {
   const totals = Object.fromEntries(OUTCOMES.map(outcome => [outcome, 0])) as Record<Outcome, number>;
   for (const { outcome } of devices) totals[outcome] += 1;
   return totals;

@@ -16,6 +16,8 @@ export interface SupplyParts {
   readonly make: () => Promise<KeyPair>;
   /** Pairs that are made at once: making one keeps a processor busy. */
   readonly atOnce: number;
+  /** Told once, where no more pairs can be prepared. */
+  readonly onTrouble: (error: unknown) => void;
 }
 
 interface Waiting {
@@ -25,7 +27,7 @@ interface Waiting {
 
 /**
  * Keys for the devices of a run: those that were prepared first, then fresh ones, which are begun when a device's session
- * begins and so are made while the device is being read. What was made and nobody needed is prepared for the next run.
+ * begins and so are made while the device is being read.
  */
 export class KeySupply {
   readonly #parts: SupplyParts;
@@ -39,7 +41,7 @@ export class KeySupply {
   #wanted = 0;
   #announced = 0;
   #filling: Promise<void> | null = null;
-  #failure: { readonly error: unknown } | null = null;
+  #closedToFilling = false;
   #closed = false;
 
   private constructor(parts: SupplyParts, prepared: number) {
@@ -84,37 +86,25 @@ export class KeySupply {
   fill(target: number): void {
     this.#filling ??= this.#fillTo(target)
       .catch((error: unknown) => {
-        this.#failure ??= { error };
+        this.#closedToFilling = true;
+        this.#parts.onTrouble(error);
       })
       .finally(() => {
         this.#filling = null;
       });
   }
 
-  /** Ends, and puts what is left into the pool. @throws what filling it has failed with, or this does */
-  async keepLeft(): Promise<void> {
-    await this.#end();
-    if (this.#failure) throw this.#failure.error;
-    const left = this.#made.splice(0);
-    if (left.length > 0) await this.#parts.pool.put(left);
-  }
-
-  /** Ends; what is left is wiped. Never throws. */
+  /** Ends. Pairs that were made and nobody needed are wiped: they are no secret worth keeping. Never throws. */
   async close(): Promise<void> {
-    await this.#end();
-    wipePairs(this.#made.splice(0));
-  }
-
-  /** Nothing is asked for any more. */
-  async #end(): Promise<void> {
     this.#closed = true;
     await this.#filling;
     await Promise.all(this.#making);
+    wipePairs(this.#made.splice(0));
   }
 
   async #fillTo(target: number): Promise<void> {
     const { make, pool } = this.#parts;
-    while (!this.#closed && this.#failure === null && this.#wanted === 0 && this.#prepared < target) {
+    while (!this.#closed && !this.#closedToFilling && this.#wanted === 0 && this.#prepared < target) {
       const pair = await make();
       await pool.put([pair]);
       this.#prepared += 1;

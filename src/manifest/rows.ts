@@ -41,9 +41,7 @@ export class RowReader {
     }
     if (deviceId === null || this.#problems.total > before) return null;
 
-    const rest = Object.create(null) as Record<string, string>;
-    for (const { name, index } of extra) rest[name] = cells[index] ?? '';
-    return { line: record.line, deviceId, port, name: textAt(cells, known.name), productId, extra: rest };
+    return { line: record.line, deviceId, port, name: textAt(cells, known.name), productId, extra: restOf(cells, extra) };
   }
 
   #deviceId(line: number, cells: readonly string[], complain: Complain): DeviceId | null {
@@ -74,6 +72,16 @@ export class RowReader {
     } else this.#lineOfPort.set(port, line);
     return port;
   }
+}
+
+const NOTHING: ManifestRow['extra'] = Object.freeze(Object.create(null) as Record<string, string>);
+
+/** An object of its own for each row weighs more than the row. */
+function restOf(cells: readonly string[], extra: Columns['extra']): ManifestRow['extra'] {
+  if (extra.length === 0) return NOTHING;
+  const rest = Object.create(null) as Record<string, string>;
+  for (const { name, index } of extra) rest[name] = cells[index] ?? '';
+  return rest;
 }
 
 type Complain = (index: number, message: string) => void;

@@ -45,7 +45,10 @@ export function openDatabase({ path, create, migrationsDir, operator = 'unknown'
     migrate(raw, migrations, operator);
     const journal = new Journal(raw, operator);
     journal.noteChanges();
-    return new Db(raw, journal, () => guardsOf(migrations));
+    return new Db(raw, journal, {
+      guards: () => guardsOf(migrations),
+      openCopy: copy => openDatabase({ path: copy, create: false, migrationsDir, operator }),
+    });
   } catch (error) {
     raw?.close();
     throw asFault(error, path);

@@ -16,10 +16,18 @@ export class Db {
   /** The triggers and indexes of the schema, as the migrations make them; made anew for whoever asks. */
   readonly guards: () => readonly Guard[];
 
-  constructor(raw: Database.Database, journal: Journal, guards: () => readonly Guard[]) {
+  /** Opens another record, a copy of this one, in the same way. */
+  readonly openCopy: (path: string) => Db;
+
+  constructor(
+    raw: Database.Database,
+    journal: Journal,
+    { guards, openCopy }: { guards: () => readonly Guard[]; openCopy: (path: string) => Db },
+  ) {
     this.raw = raw;
     this.journal = journal;
     this.guards = guards;
+    this.openCopy = openCopy;
   }
 
   /** The rows of a query; the caller names their shape, which the schema in migrations/ guarantees. */

@@ -55,7 +55,11 @@ export class Store {
       locks: options.locks ?? [],
       operator: options.operator ?? 'unknown',
     };
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: settings });
+    const worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: settings,
+      // What an operation leaves behind is garbage at once: a small nursery does.
+      resourceLimits: { maxYoungGenerationSizeMb: 8 },
+    });
     await new Promise<void>((resolve, reject) => {
       worker.once('error', reject);
       worker.once('message', ([reply]: readonly Reply[]) => {

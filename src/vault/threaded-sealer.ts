@@ -21,7 +21,9 @@ interface Waiting {
  * at once, loads the package meanwhile, and keeps no process alive that waits for nothing of it.
  */
 export function threadedSealer(): Sealer {
-  const worker = new Worker(new URL('./sealing-thread.js', import.meta.url));
+  const worker = new Worker(new URL('./sealing-thread.js', import.meta.url), {
+    resourceLimits: { maxYoungGenerationSizeMb: 8 },
+  });
   const waiting = new Map<number, Waiting>();
   let nextId = 1;
   let gone: Fault | null = null;
@@ -30,7 +32,6 @@ export function threadedSealer(): Sealer {
     for (const { reject } of waiting.values()) reject(gone);
     waiting.clear();
   };
-  worker.unref();
   worker.on('error', error => fail(`died: ${error.message}`));
   worker.on('exit', () => fail('has ended'));
   worker.on('message', (reply: SealingReply) => {
@@ -39,6 +40,7 @@ export function threadedSealer(): Sealer {
     if (waiting.size === 0) worker.unref();
     one?.resolve(reply);
   });
+  worker.unref(); // last: a listener for messages holds the process as well
   const ask = (request: Without<SealingRequest, 'id'>, moved: readonly ArrayBuffer[] = []): Promise<SealingReply> => {
     if (gone) return Promise.reject(gone);
     const id = nextId;

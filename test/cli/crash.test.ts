@@ -255,6 +255,20 @@ class Stand implements AsyncDisposable {
       db.close();
     }
   }
+
+  prepared(): { fingerprint: string; taken: number }[] {
+    const db = new Database(join(this.folder, 'fleet.db'), { readonly: true });
+    try {
+      return db
+        .prepare<[], { fingerprint: string; taken: number }>(
+          'SELECT fingerprint, taken_at IS NOT NULL AS taken FROM prepared_keys ORDER BY id',
+        )
+        .all();
+    } finally {
+      db.close();
+    }
+  }
+
   /** The cloud and what lies in the folder stay. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#rack.child.kill('SIGKILL');
@@ -338,6 +352,34 @@ describe.concurrent('beside a run, killed at', () => {
     },
   );
 
+  test.each([...both('takePreparedKey', 'prepareWrite'), 'step:write', 'write:block-sent', 'session:end'])(
+    '%s, a run with prepared key pairs gives no two devices one of them',
+    { timeout: MEDIUM_MS },
+    async point => {
+      await using stand = await Stand.open((next += 2) - 2, 2);
+      await stand.cli(['keys', 'prepare', '--count', '3']);
+      const prepared = stand.prepared();
+      await stand.killed(point, env => stand.run('rekey', env, '--only', stand.device.deviceId));
+      const ended = await stand.run('rekey');
+      expect(ended.code).toBe(0);
+      await stand.expectWhole();
+      const used = stand.devices.flatMap(({ deviceId }) => stand.keys(deviceId));
+      expect(new Set(used).size).toBe(used.length);
+      const taken = new Map(stand.prepared().map(one => [one.fingerprint, one.taken]));
+      for (const fingerprint of used) expect(taken.get(fingerprint)).toBe(1);
+      expect(prepared.map(({ taken: was }) => was)).toEqual([0, 0, 0]);
+    },
+  );
+
+  test.each(both('addPreparedKeys'))('%s, more key pairs are prepared', { timeout: MEDIUM_MS }, async point => {
+    await using stand = await Stand.open((next += 1) - 1);
+    await stand.cli(['keys', 'prepare', '--count', '1']);
+    await stand.killed(point, env => stand.cli(['keys', 'prepare', '--count', '2'], env));
+    const ended = await stand.cli(['keys', 'prepare', '--count', '1', '--json']);
+    expect(JSON.parse(ended.stdout)).toEqual({ made: 1, prepared: point.endsWith('performed') ? 2 : 4 });
+    await stand.expectWhole();
+  });
+
   test.each(both('releaseDevice'))('%s, a release is whole or was never made', { timeout: MEDIUM_MS }, async point => {
     await using stand = await Stand.open((next += 1) - 1);
     const { deviceId } = stand.device;
@@ -350,7 +392,7 @@ describe.concurrent('beside a run, killed at', () => {
 
 test('every fail point is tried', () => {
   const tried = new Set(CASES.map(({ point }) => point.replace(/@\d+$/, '')));
-  for (const point of [...both('abandonWrite', 'releaseDevice')]) tried.add(point);
+  for (const point of both('abandonWrite', 'releaseDevice', 'addPreparedKeys', 'takePreparedKey')) tried.add(point);
   for (const point of FAIL_POINTS) if (/:(noteWorking|beginRewrap|resealPage|endRewrap)/.test(point)) tried.add(point); // vault.test.ts
   expect(FAIL_POINTS.filter(point => !tried.has(point))).toEqual([]);
 });

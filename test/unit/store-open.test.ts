@@ -58,6 +58,7 @@ describe('a database', () => {
         'key_changes',
         'key_marks',
         'keys',
+        'prepared_keys',
         'releases',
         'restores',
         'rows',

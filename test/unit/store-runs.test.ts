@@ -33,6 +33,7 @@ describe('a run', () => {
     expect(opened).toEqual({
       runId: 1,
       resumed: false,
+      isAgain: false,
       rows: [
         {
           deviceId: deviceIdOf(1),

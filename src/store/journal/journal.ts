@@ -109,11 +109,12 @@ export class Journal {
   /** A time of day before that of the event before, or one that did not go as this machine's steady clock did. */
   #jump(now: number, lastBody: string | undefined): Told | null {
     const clocks = this.#clocks;
-    // What comes at once has been looked at: asking the system for each event would take a tenth of its time.
-    if (clocks && now >= clocks.wall && now - clocks.wall < LOOK_EVERY_MS) return null;
+    const last = lastBody === undefined ? NaN : Date.parse((/"at":"([^"]+)"/.exec(lastBody) ?? [])[1] ?? '');
+    // The clocks were compared just now: asking the system for each event would take a tenth of its time.
+    const isSoon = clocks !== null && now >= clocks.wall && now - clocks.wall < LOOK_EVERY_MS;
+    if (isSoon && !(now < last - JUMP_MS)) return null;
     const steady = uptime() * 1000; // goes on while the machine sleeps
     this.#clocks = { wall: now, steady };
-    const last = lastBody === undefined ? NaN : Date.parse((/"at":"([^"]+)"/.exec(lastBody) ?? [])[1] ?? '');
     const expected = clocks ? clocks.wall + (steady - clocks.steady) : now;
     const by = Math.abs(now - expected) > JUMP_MS ? now - expected : now < last - JUMP_MS ? now - last : 0;
     return by === 0 ? null : { event: 'clock-jump', facts: { byMs: Math.round(by) } };

@@ -7,6 +7,7 @@ import type { Fact, Told } from './event.ts';
 const EVENTS: Partial<Record<OperationName, string>> = {
   openRun: 'run-started',
   openRestore: 'run-started',
+  addRows: 'rows-added',
   finishRun: 'run-ended',
   beginAttempt: 'device-seen',
   saveBackup: 'backup-taken',

@@ -19,7 +19,10 @@ export interface OpenRun {
   readonly job: string;
   readonly manifest: string;
   readonly manifestSha256: string;
+  /** The first of them, where there are many: the others follow with `addRows`. */
   readonly rows: readonly RunRow[];
+  /** Where not all of them are in `rows`. */
+  readonly deviceIds?: readonly DeviceId[];
   /** Only some of the manifest's rows (--only): those that are missing here are left for later. */
   readonly partly?: boolean;
   readonly again: boolean;
@@ -34,6 +37,8 @@ export interface OpenRun {
 export interface OpenedRun {
   readonly runId: number;
   readonly resumed: boolean;
+  /** Begun anew on settled rows, by this call or by the one that it resumes. */
+  readonly isAgain: boolean;
   readonly rows: readonly RowStanding[];
 }
 
@@ -57,7 +62,6 @@ export function openRun(db: Db, run: OpenRun): OpenedRun {
       run.manifest,
     );
   }
-  const latest = latestOutcomes(db, run.job, run.manifest);
   let runId: number;
   if (unfinished) {
     runId = unfinished.id;
@@ -81,8 +85,26 @@ export function openRun(db: Db, run: OpenRun): OpenedRun {
   freeLeasesOf(db, 'run:%');
   freeDeadLeases(db);
   const isAgain = unfinished ? unfinished.again === 1 : run.again;
-  const rows = run.rows.map(row => standing(db, run, runId, isAgain, row, latest.get(row.deviceId)));
-  return { runId, resumed: unfinished !== undefined, rows };
+  return { runId, resumed: unfinished !== undefined, isAgain, rows: putRows(db, run, { runId, isAgain }, run.rows) };
+}
+
+/** Further rows of a run that was opened just now: a long manifest is no single transaction. */
+export function addRows(
+  db: Db,
+  { run, runId, isAgain, rows }: { run: Omit<OpenRun, 'rows'>; runId: number; isAgain: boolean; rows: readonly RunRow[] },
+): readonly RowStanding[] {
+  return putRows(db, run, { runId, isAgain }, rows);
+}
+
+function putRows(
+  db: Db,
+  run: Omit<OpenRun, 'rows'>,
+  { runId, isAgain }: { runId: number; isAgain: boolean },
+  rows: readonly RunRow[],
+): RowStanding[] {
+  const ids = rows.map(({ deviceId }) => deviceId);
+  const latest = latestOutcomes(db, { ...run, deviceIds: ids });
+  return rows.map(row => standing(db, run, runId, isAgain, row, latest.get(row.deviceId)));
 }
 
 /** Rows that the manifest has lost since: nobody waits for them any more. */
@@ -93,7 +115,7 @@ function skipVanishedRows(db: Db, runId: number, run: OpenRun): void {
         AND device_id NOT IN (SELECT value FROM json_each(?))`,
     run.at,
     runId,
-    JSON.stringify(run.rows.map(row => row.deviceId)),
+    JSON.stringify(run.deviceIds ?? run.rows.map(row => row.deviceId)),
   );
 }
 

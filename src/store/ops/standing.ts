@@ -37,7 +37,7 @@ export interface LatestRow {
 /** Puts the row on the run’s record, and says how it stands. */
 export function standing(
   db: Db,
-  run: OpenRun,
+  run: Omit<OpenRun, 'rows'>,
   runId: number,
   isAgain: boolean,
   row: RunRow,
@@ -101,7 +101,7 @@ export function standing(
  */
 function finishable(
   db: Db,
-  { job, manifest }: OpenRun,
+  { job, manifest }: Pick<OpenRun, 'job' | 'manifest'>,
   row: { runId: number; isAgain: boolean; deviceId: DeviceId },
 ): Finished | null {
   const { runId, isAgain, deviceId } = row;
@@ -154,7 +154,10 @@ function hasUnfinishedWrite(db: Db, deviceId: DeviceId): boolean {
 }
 
 /** The latest outcome of each row within a job and manifest; the newest run’s, since a clock may jump. */
-export function latestOutcomes(db: Db, job: string, manifest: string): Map<DeviceId, LatestRow> {
+export function latestOutcomes(
+  db: Db,
+  { job, manifest, deviceIds }: { job: string; manifest: string; deviceIds: readonly DeviceId[] },
+): Map<DeviceId, LatestRow> {
   const latest = new Map<DeviceId, LatestRow>();
   const rows = db.all<LatestRow>(
     `SELECT rows.device_id, rows.run_id, rows.outcome, rows.code, rows.cloud,
@@ -163,9 +166,11 @@ export function latestOutcomes(db: Db, job: string, manifest: string): Map<Devic
               ORDER BY keys.generation DESC LIMIT 1) AS send_state
        FROM rows JOIN runs ON runs.id = rows.run_id
       WHERE runs.job = ? AND runs.manifest = ? AND rows.outcome IS NOT NULL AND rows.outcome <> 'skipped'
+        AND rows.device_id IN (SELECT value FROM json_each(?))
       ORDER BY rows.run_id`,
     job,
     manifest,
+    JSON.stringify(deviceIds),
   );
   for (const row of rows) latest.set(row.device_id, row);
   return latest;
@@ -193,7 +198,7 @@ export function planRows(
     quarantineAfter?: number;
   },
 ): RowPlan[] {
-  const latest = latestOutcomes(db, plan.job, plan.manifest);
+  const latest = latestOutcomes(db, plan);
   return plan.deviceIds.map(deviceId => {
     const outcome = latest.get(deviceId)?.outcome ?? null;
     const retry = plan.retryFailed && (outcome === 'fail' || outcome === 'refused');
