@@ -57,10 +57,7 @@ function aboutOf(fingerprint: string) {
  * @returns a pair that the caller wipes
  * @throws Fault VAULT_SEALED_WRONG, VAULT_CLOSED
  */
-export async function openPrepared(
-  { fingerprint, sealed }: PreparedKey,
-  vault: Pick<Vault, 'open'>,
-): Promise<KeyPair> {
+export async function openPrepared({ fingerprint, sealed }: PreparedKey, vault: Pick<Vault, 'open'>): Promise<KeyPair> {
   const pair = keyPairOf(await vault.open(sealed, aboutOf(fingerprint)));
   if (pair?.fingerprint === fingerprint) return pair;
   if (pair) wipePairs([pair]);
@@ -75,11 +72,7 @@ export interface SuppliedKeys extends AsyncDisposable {
 }
 
 /** The keys of a run: those that are prepared, then fresh ones, made while devices are read. */
-export async function suppliedKeys(
-  store: Store,
-  vault: Vault,
-  warn: (message: string) => void,
-): Promise<SuppliedKeys> {
+export async function suppliedKeys(store: Store, vault: Vault, warn: (message: string) => void): Promise<SuppliedKeys> {
   const pool = keyPool(store, vault, warn);
   const supply = await KeySupply.open({
     pool,

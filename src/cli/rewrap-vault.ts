@@ -76,7 +76,8 @@ export async function rewrapVault(
   const { binding, vault } = await sealerOf(config, store, wanted, rewrap);
   if (!rewrap) {
     await store.call('beginRewrap', { ...binding, at: systemClock.now() });
-    if (counts.prepared > 0) out.talk(`${counts.prepared} prepared key pairs are discarded: \`keys prepare\` makes others`);
+    if (counts.prepared > 0)
+      out.talk(`${counts.prepared} prepared key pairs are discarded: \`keys prepare\` makes others`);
   }
   const count = await items.sealAnew(vault, done => out.talk(`${done} keys and backups sealed anew`));
   await store.call('endRewrap', undefined);

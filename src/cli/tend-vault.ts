@@ -73,7 +73,13 @@ interface Status {
   /** Key pairs made ahead. */
   readonly prepared: number;
   /** `run` null: that of the prepared key pairs. */
-  readonly working: readonly { run: number | null; recipient: string; madeAt: string; inUse: boolean; there: boolean }[];
+  readonly working: readonly {
+    run: number | null;
+    recipient: string;
+    madeAt: string;
+    inUse: boolean;
+    there: boolean;
+  }[];
   readonly opens: boolean;
   readonly rewrap: { policy: string; recipients: readonly string[] } | null;
 }
@@ -92,9 +98,7 @@ async function status(config: Config, json: boolean, { out }: CommandContext): P
   out.result(`opens here  ${opens ? 'yes: this station has the identity' : 'no'}`);
   for (const { run, madeAt, inUse, there } of working) {
     const needed = run === null ? 'pairs are prepared' : 'writes are open';
-    const state = [inUse ? needed : 'not needed any more', ...(there ? [] : ['its file is gone'])].join(
-      ', ',
-    );
+    const state = [inUse ? needed : 'not needed any more', ...(there ? [] : ['its file is gone'])].join(', ');
     out.result(`working     ${run === null ? 'prepared pairs' : `run ${run}`}, of ${madeAt}: ${state}`);
   }
   if (rewrap) {

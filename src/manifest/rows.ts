@@ -41,7 +41,14 @@ export class RowReader {
     }
     if (deviceId === null || this.#problems.total > before) return null;
 
-    return { line: record.line, deviceId, port, name: textAt(cells, known.name), productId, extra: restOf(cells, extra) };
+    return {
+      line: record.line,
+      deviceId,
+      port,
+      name: textAt(cells, known.name),
+      productId,
+      extra: restOf(cells, extra),
+    };
   }
 
   #deviceId(line: number, cells: readonly string[], complain: Complain): DeviceId | null {

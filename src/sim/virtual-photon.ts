@@ -255,8 +255,7 @@ export class VirtualPhoton {
     serving: Serving,
     cancelled: Moment,
   ): Promise<Reply> {
-    let pass = (): Promise<Reply> =>
-      this.#untilAnswered(this.#hung ? 'hung' : this.#answer(request), serving);
+    let pass = (): Promise<Reply> => this.#untilAnswered(this.#hung ? 'hung' : this.#answer(request), serving);
     for (const behaviour of behaviours) {
       const below = pass;
       pass = () => behaviour.request?.(request, below, serving.grip) ?? below();

@@ -5,7 +5,6 @@ import type { About } from './sealed.ts';
 import { localSealer } from './sealer.ts';
 import type { Sealer } from './sealer.ts';
 
-
 /** Seals and opens private material in the age format (age-encryption.org/v1), so that recovery never depends on us. */
 export interface Vault {
   seal(bytes: Uint8Array, about: About): Promise<Uint8Array>;

@@ -21,7 +21,12 @@ import { tempFolder } from '../support/temp-folder.ts';
 
 /** A moment after all that the bench has put down. */
 const NOW = 1_000_000;
-const clock: Clock = { now: () => NOW, monotonicMs: () => NOW, sleep: () => Promise.resolve(), after: () => () => undefined };
+const clock: Clock = {
+  now: () => NOW,
+  monotonicMs: () => NOW,
+  sleep: () => Promise.resolve(),
+  after: () => () => undefined,
+};
 const ACCEPTED: CloudAnswer = { kind: 'accepted', status: 200 };
 const BUSY: CloudAnswer = { kind: 'unknown', status: 503, reason: 'busy', retryAfterMs: null, mayLandLate: false };
 

@@ -24,7 +24,7 @@ describe('prepared key pairs', () => {
   test('leave nothing of their private half behind when they are taken', async () => {
     await using record = await bench(2);
     await record.store.call('takePreparedKey', { at: 2 });
-    expect(record.list('SELECT sealed IS NULL AS gone, taken_at FROM prepared_keys ORDER BY id')).toEqual([
+    expect(record.query('SELECT sealed IS NULL AS gone, taken_at FROM prepared_keys ORDER BY id')).toEqual([
       { gone: 1, taken_at: 2 },
       { gone: 0, taken_at: null },
     ]);

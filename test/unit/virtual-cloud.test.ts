@@ -91,7 +91,12 @@ const provision = (to: VirtualCloud, body: object | string, path: string = A): P
 describe('a virtual cloud', () => {
   test('keeps every key that it is told, in order, by device', async () => {
     let now = 1000;
-    const clock: Clock = { now: () => (now += 1), monotonicMs: () => now, sleep: () => Promise.resolve(), after: () => () => undefined };
+    const clock: Clock = {
+      now: () => (now += 1),
+      monotonicMs: () => now,
+      sleep: () => Promise.resolve(),
+      after: () => () => undefined,
+    };
     const to = await start([], { clock });
     expect(to.currentFingerprint(A)).toBeNull();
     expect(await send(to, A, PEM)).toEqual({ kind: 'accepted', status: 200 });

@@ -91,7 +91,12 @@ export function openRun(db: Db, run: OpenRun): OpenedRun {
 /** Further rows of a run that was opened just now: a long manifest is no single transaction. */
 export function addRows(
   db: Db,
-  { run, runId, isAgain, rows }: { run: Omit<OpenRun, 'rows'>; runId: number; isAgain: boolean; rows: readonly RunRow[] },
+  {
+    run,
+    runId,
+    isAgain,
+    rows,
+  }: { run: Omit<OpenRun, 'rows'>; runId: number; isAgain: boolean; rows: readonly RunRow[] },
 ): readonly RowStanding[] {
   return putRows(db, run, { runId, isAgain }, rows);
 }
