@@ -3,7 +3,7 @@ import type { ManifestRow } from '../manifest/manifest.ts';
 import type { OpenRun, RunRow } from '../store/ops/runs.ts';
 import type { Store } from '../store/store.ts';
 
-const ROWS_AT_ONCE = 1000;
+const ROWS_AT_ONCE = 500;
 
 export interface Opened {
   readonly runId: number;

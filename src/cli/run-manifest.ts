@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
@@ -40,8 +41,16 @@ import { checkWish } from './vault-choice.ts';
 
 const JOBS_DIR = fileURLToPath(new URL('../../jobs', import.meta.url));
 
-/** From here on garbage is not left lying until the heap has doubled: each row leaves some, and little that stays. */
-const MANY_ROWS = 10_000;
+const LONG_BYTES = 500_000;
+
+/** Each of many rows leaves some garbage, and little that stays: then it is not left lying until the heap has doubled. */
+function isLong(path: string): boolean {
+  try {
+    return statSync(path).size > LONG_BYTES;
+  } catch {
+    return false; // whoever reads it says why it can't be read
+  }
+}
 
 /** `photon-fleet run`: everything that can be wrong is found before anything is touched. @returns the exit code */
 export async function runManifest(args: RunArgs & GlobalArgs, context: CommandContext): Promise<number> {
@@ -62,8 +71,8 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   );
   const sim = args.sim === undefined ? null : parseSim(args.sim);
   const job = loadJob(config.values.job, JOBS_DIR, config.values.server);
+  if (isLong(args.manifest)) setFlagsFromString('--heap-growing-percent=10');
   const manifest = await readManifest(args.manifest, { sockets: config.values.sockets });
-  if (manifest.rows.length > MANY_ROWS) setFlagsFromString('--heap-growing-percent=20');
   const selected = selectRows(manifest, args.only);
   const chosen = args['only-compromised']
     ? await selectCompromised({ rows: selected, args, config, job, manifest })

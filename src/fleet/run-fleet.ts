@@ -46,7 +46,7 @@ interface Work {
   readonly onWriting: () => void;
 }
 
-const SETTLE_AT_ONCE = 1000;
+const SETTLE_AT_ONCE = 200;
 const LOOK_AGAIN_MS = 1000;
 
 class Fleet {

@@ -16,40 +16,32 @@ interface Waiting {
   readonly reject: (fault: Fault) => void;
 }
 
+/** A thread that has had nothing to do for so long is let go: a run that waits for devices needs none. */
+const IDLE_MS = 3000;
+
 /**
  * A sealer in a thread of its own, so that the event loop, which every device waits for, does not. The thread is started
  * at once, loads the package meanwhile, and keeps no process alive that waits for nothing of it.
  */
 export function threadedSealer(): Sealer {
-  const worker = new Worker(new URL('./sealing-thread.js', import.meta.url), {
-    resourceLimits: { maxYoungGenerationSizeMb: 8 },
-  });
-  const waiting = new Map<number, Waiting>();
-  let nextId = 1;
-  let gone: Fault | null = null;
-  const fail = (why: string): void => {
-    gone ??= new Fault('BUG', `the sealing thread ${why}`);
-    for (const { reject } of waiting.values()) reject(gone);
-    waiting.clear();
-  };
-  worker.on('error', error => fail(`died: ${error.message}`));
-  worker.on('exit', () => fail('has ended'));
-  worker.on('message', (reply: SealingReply) => {
-    const one = waiting.get(reply.id);
-    waiting.delete(reply.id);
-    if (waiting.size === 0) worker.unref();
-    one?.resolve(reply);
-  });
-  worker.unref(); // last: a listener for messages holds the process as well
-  const ask = (request: Without<SealingRequest, 'id'>, moved: readonly ArrayBuffer[] = []): Promise<SealingReply> => {
-    if (gone) return Promise.reject(gone);
-    const id = nextId;
-    nextId += 1;
-    return new Promise((resolve, reject) => {
-      if (waiting.size === 0) worker.ref();
-      waiting.set(id, { resolve, reject });
-      worker.postMessage({ ...request, id }, moved);
-    });
+  let thread: SealingThread | null = new SealingThread();
+  let resting = (): void => undefined;
+  const ask = async (
+    request: Without<SealingRequest, 'id'>,
+    moved: readonly ArrayBuffer[] = [],
+  ): Promise<SealingReply> => {
+    resting();
+    thread ??= new SealingThread();
+    try {
+      return await thread.ask(request, moved);
+    } finally {
+      if (thread.isIdle) {
+        const timer = setTimeout(() => {
+          if (thread?.isIdle) thread = thread.end();
+        }, IDLE_MS).unref();
+        resting = () => clearTimeout(timer);
+      }
+    }
   };
   return {
     async seal(recipients, plain) {
@@ -64,6 +56,54 @@ export function threadedSealer(): Sealer {
       throw failure(reply);
     },
   };
+}
+
+class SealingThread {
+  readonly #worker = new Worker(new URL('./sealing-thread.js', import.meta.url), {
+    resourceLimits: { maxYoungGenerationSizeMb: 8 },
+  });
+  readonly #waiting = new Map<number, Waiting>();
+  #nextId = 1;
+  #gone: Fault | null = null;
+
+  constructor() {
+    this.#worker.on('error', error => this.#fail(`died: ${error.message}`));
+    this.#worker.on('exit', () => this.#fail('has ended'));
+    this.#worker.on('message', (reply: SealingReply) => {
+      const one = this.#waiting.get(reply.id);
+      this.#waiting.delete(reply.id);
+      if (this.isIdle) this.#worker.unref();
+      one?.resolve(reply);
+    });
+    this.#worker.unref(); // last: a listener for messages holds the process as well
+  }
+
+  get isIdle(): boolean {
+    return this.#waiting.size === 0;
+  }
+
+  ask(request: Without<SealingRequest, 'id'>, moved: readonly ArrayBuffer[]): Promise<SealingReply> {
+    if (this.#gone) return Promise.reject(this.#gone);
+    const id = this.#nextId;
+    this.#nextId += 1;
+    return new Promise((resolve, reject) => {
+      if (this.isIdle) this.#worker.ref();
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ ...request, id }, moved);
+    });
+  }
+
+  /** Lets it go. @returns nothing of it */
+  end(): null {
+    void this.#worker.terminate();
+    return null;
+  }
+
+  #fail(why: string): void {
+    this.#gone ??= new Fault('BUG', `the sealing thread ${why}`);
+    for (const { reject } of this.#waiting.values()) reject(this.#gone);
+    this.#waiting.clear();
+  }
 }
 
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
