@@ -2,7 +2,7 @@ import PQueue from 'p-queue';
 import type { Clock } from '../core/clock.ts';
 
 /** So many devices at once are before their write. */
-const FRONT = 16;
+const FRONT = 32;
 /** A device that is slow before its write holds up nobody for longer than this. */
 const FRONT_MS = 200;
 
