@@ -239,6 +239,7 @@ export function delivererOf(
     url: string;
     owner: 'run' | 'replay';
     requestsAtOnce?: number;
+    stop?: AbortSignal;
     onUnauthorized: (reason: string) => void;
   },
 ): Deliverer {
@@ -253,5 +254,6 @@ export function delivererOf(
     random: Math.random,
     onUnauthorized: how.onUnauthorized,
     ...(how.requestsAtOnce !== undefined && { requestsAtOnce: how.requestsAtOnce }),
+    ...(how.stop && { stop: how.stop }),
   });
 }

@@ -24,7 +24,9 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
   const token = tokenOf(config, context);
   await using store = await openRecord(config);
   await compareWithCopies(config, store); // an older copy would send keys that have been replaced since
+  const interrupt = onInterrupt(out, 'stopping: sends that are under way finish first');
   const deliverer = delivererOf(config, store, {
+    stop: interrupt.signal,
     token,
     url: config.values.cloud.url,
     owner: 'replay',
@@ -36,7 +38,6 @@ export async function replayOutbox(args: ReplayArgs & GlobalArgs, context: Comma
   });
   const outbox = outboxOf(store);
   const pendingNow = (): Promise<number> => store.call('pendingSends', deviceId);
-  const interrupt = onInterrupt(out, 'stopping: sends that are under way finish first');
   const totals = { accepted: 0, pending: 0, refused: 0, superseded: 0 };
   const told = new Told();
   const round = (ignoreDue: boolean): Promise<void> =>

@@ -19,8 +19,10 @@ export interface DeliverParts {
   readonly owner: string;
   /** The client's deadline of one request. */
   readonly timeoutMs: number;
-  /** Requests on their way at once; leases are taken and answers recorded beside them. Not given: as many as there are. */
+  /** Requests on their way at once; their answers are recorded beside them. Not given: as many as there are. */
   readonly requestsAtOnce?: number;
+  /** No further one is begun; those under way go on to their end. */
+  readonly stop?: AbortSignal;
   /** 0 ≤ x < 1, for the jitter. */
   readonly random: () => number;
   /** Told once, when the cloud says that the token is bad. */
@@ -43,35 +45,38 @@ export class Deliverer implements Sender {
   }
 
   /** One try, whether it is due or not. */
-  deliver(sendId: number): Promise<Delivery> {
-    return this.deliverIf(sendId, true);
+  async deliver(sendId: number): Promise<Delivery> {
+    return (await this.deliverIf(sendId, true)) ?? { kind: 'pending', reason: this.#unauthorized ?? 'interrupted' };
   }
 
-  async deliverIf(sendId: number, ignoreDue: boolean): Promise<Delivery> {
+  /** @returns null where none is begun any more */
+  async deliverIf(sendId: number, ignoreDue: boolean): Promise<Delivery | null> {
+    const asked = await this.#requests.add(() => this.#ask(sendId, ignoreDue));
+    if (asked === null || 'kind' in asked) return asked;
+    failPoint('send:answered');
+    return this.#record(asked.answer, asked.send);
+  }
+
+  async #ask(sendId: number, ignoreDue: boolean): Promise<Delivery | { answer: CloudAnswer; send: LeasedSend } | null> {
+    const { outbox, client, clock, owner, timeoutMs, stop } = this.#parts;
     // After a 401 every further request would be refused as well, and might lock the account.
-    if (this.#unauthorized !== null) return { kind: 'pending', reason: this.#unauthorized };
-    const { outbox, clock, owner, timeoutMs } = this.#parts;
+    if (stop?.aborted || this.#unauthorized !== null) return null;
     const at = clock.now();
-    const send = await outbox.leaseSend({
-      sendId,
-      owner,
-      at,
-      untilAt: at + 2 * timeoutMs + LEASE_MARGIN_MS, // it may have to wait for another request to end
-      ignoreDue,
-    });
+    const untilAt = at + timeoutMs + LEASE_MARGIN_MS;
+    const send = await outbox.leaseSend({ sendId, owner, at, untilAt, ignoreDue });
     if (!send) return { kind: 'pending', reason: IN_OTHER_HANDS };
     failPoint('send:leased');
-    const answer = await this.#requests.add(() => this.#ask(send, at));
-    failPoint('send:answered');
-    return this.#record(answer, send);
+    const { deviceId, publicPem: publicKeyPem, productId } = send;
+    const answer = await client.sendPublicKey({ deviceId, publicKeyPem, productId, orderMs: at });
+    if (answer.kind === 'unauthorized') this.#refused(answer.reason);
+    return { answer, send };
   }
 
-  #ask({ deviceId, publicPem, productId }: LeasedSend, orderMs: number): Promise<CloudAnswer> {
-    // The token may have been refused while this one waited for its turn: then it is not asked, and its lease ends.
-    if (this.#unauthorized !== null) {
-      return Promise.resolve({ kind: 'unauthorized', status: 401, reason: this.#unauthorized });
-    }
-    return this.#parts.client.sendPublicKey({ deviceId, publicKeyPem: publicPem, productId, orderMs });
+  /** The token is bad: from this moment on nobody else asks. */
+  #refused(reason: string): void {
+    const first = this.#unauthorized === null;
+    this.#unauthorized = reason;
+    if (first) this.#parts.onUnauthorized(reason);
   }
 
   async #record(answer: CloudAnswer, send: LeasedSend): Promise<Delivery> {
@@ -90,11 +95,8 @@ export class Deliverer implements Sender {
         return { kind: 'refused', status, reason, doubt };
       }
       case 'unauthorized': {
-        const first = this.#unauthorized === null;
         const { status, reason } = answer;
-        this.#unauthorized = reason;
         await outbox.recordUnknown({ sendId, owner, status, error: reason, mayLandLate: false, nextAt: at, at });
-        if (first) this.#parts.onUnauthorized(reason);
         return { kind: 'pending', reason };
       }
       case 'unknown': {

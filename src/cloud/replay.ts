@@ -41,6 +41,7 @@ export async function replayOnce(options: ReplayOptions): Promise<void> {
     for await (const { sendId, deviceId } of due) {
       if (stop.aborted || deliverer.unauthorized !== null) break;
       const delivery = await deliverer.deliverIf(sendId, ignoreDue);
+      if (delivery === null) break;
       const state = delivery.kind === 'pending' ? await outbox.stateOf(sendId) : delivery.kind;
       onTried({ sendId, deviceId, delivery, state });
     }
