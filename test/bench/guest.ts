@@ -81,8 +81,8 @@ async function theirs(how: 'serial' | 'parallel' | 'serial-made' | 'parallel-mad
   const list = join(folder, 'paths');
   await writeFile(list, devices.map(({ path }, nth) => `${path} ${nth}\n`).join(''));
   const args = ['-a', list, '-L', '1', '-P', serial ? '1' : String(devices.length), 'bash', script];
-  const ran = expectCode(await run('xargs', args, { env }), 0);
-  tell(how, ran, { devices: devices.length, again: ran.stdout.split('again').length - 1 });
+  const ran = expectCode(await run('xargs', args, { env }), 0, 123); // 123: some devices never went through
+  tell(how, ran, { devices: devices.length, again: countOf('again', ran), gaveUp: countOf('gave-up', ran) });
 }
 
 /**
@@ -104,6 +104,7 @@ function deviceScript(folder: string, made: boolean): string {
     '    dfu-util -d 2b04:d006 -p "$path" -a 1 "$@" >/dev/null 2>&1 && return',
     '    echo again',
     '  done',
+    '  echo gave-up',
     '  return 1',
     '}',
     'path=$1 nth=$2',
@@ -113,6 +114,10 @@ function deviceScript(folder: string, made: boolean): string {
     `dfu -s 2082 -D "${work}/server.pub.der"`,
     '',
   ].join('\n');
+}
+
+function countOf(word: string, { stdout }: Ran): number {
+  return stdout.split(word).length - 1;
 }
 
 function tell(part: string, { wallMs, peakMiB }: Ran, more: Record<string, unknown>): void {

@@ -352,7 +352,7 @@ describe.concurrent('beside a run, killed at', () => {
     },
   );
 
-  test.each([...both('takePreparedKey', 'prepareWrite'), 'step:write', 'write:block-sent', 'session:end'])(
+  test.each([...both('takePreparedKey'), 'record:prepareWrite:performed', 'write:block-sent'])(
     '%s, a run with prepared key pairs gives no two devices one of them',
     { timeout: MEDIUM_MS },
     async point => {
