@@ -27,7 +27,12 @@ async function manyRacks(): Promise<Row[]> {
     XDG_RUNTIME_DIR: bench.folder,
   };
   const timed = async (count: number): Promise<{ durationMs: number; peakMiB: number }> => {
-    const racks = await Promise.all(Array.from({ length: count }, () => bench.serve(['rack', ...size])));
+    const racks = await Promise.all(
+      Array.from({ length: count }, (_, rack) => {
+        const own = Array.from({ length: DEVICES_A_RACK }, (_, n) => ({ deviceId: deviceIdOf(rack * 1000 + n + 1) }));
+        return bench.serve(['rack', ...size, '--ids', bench.file(`ids-${count}-${rack}.csv`, csvOf(own))]);
+      }),
+    );
     const devices = racks.flatMap(rack => rack.devices);
     const manifest = bench.file(`racks-${count}.csv`, csvOf(devices));
     const db = ['--db', bench.path(`racks-${count}.db`)];
