@@ -37,8 +37,7 @@ export class KeySupply {
   readonly #making = new Set<Promise<void>>();
   /** In the pool, as far as this process knows. */
   #prepared: number;
-  /** Pairs that somebody waits for, or will ask for. */
-  #wanted = 0;
+  /** Pairs that somebody will ask for. */
   #announced = 0;
   #filling: Promise<void> | null = null;
   #closedToFilling = false;
@@ -56,26 +55,18 @@ export class KeySupply {
   /** Somebody will ask for a pair soon. */
   announce(): void {
     this.#announced += 1;
-    this.#wanted += 1;
     this.#makeMore();
   }
 
   async next(): Promise<KeyPair> {
-    if (this.#announced > 0) this.#announced -= 1;
-    else this.#wanted += 1;
+    this.#forgetAnnounced();
     while (this.#prepared > 0) {
       this.#prepared -= 1;
       const pair = await this.#parts.pool.take();
-      if (pair) {
-        this.#wanted -= 1;
-        return pair;
-      }
+      if (pair) return pair;
     }
     const made = this.#made.shift();
-    if (made) {
-      this.#wanted -= 1;
-      return made;
-    }
+    if (made) return made;
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
       this.#makeMore();
@@ -104,15 +95,23 @@ export class KeySupply {
 
   async #fillTo(target: number): Promise<void> {
     const { make, pool } = this.#parts;
-    while (!this.#closed && !this.#closedToFilling && this.#wanted === 0 && this.#prepared < target) {
+    while (!this.#closed && !this.#closedToFilling && this.#isIdle() && this.#prepared < target) {
       const pair = await make();
       await pool.put([pair]);
       this.#prepared += 1;
     }
   }
 
+  #isIdle(): boolean {
+    return this.#announced === 0 && this.#waiting.length === 0;
+  }
+
+  #forgetAnnounced(): void {
+    if (this.#announced > 0) this.#announced -= 1;
+  }
+
   #makeMore(): void {
-    const missing = this.#wanted - this.#prepared - this.#made.length - this.#making.size;
+    const missing = this.#announced + this.#waiting.length - this.#prepared - this.#made.length - this.#making.size;
     const room = this.#parts.atOnce - this.#making.size;
     for (let n = 0; n < Math.min(missing, room) && !this.#closed; n += 1) {
       const making = this.#make().finally(() => {
@@ -127,13 +126,12 @@ export class KeySupply {
     try {
       const pair = await this.#parts.make();
       const waiting = this.#waiting.shift();
-      if (waiting) {
-        this.#wanted -= 1;
-        waiting.resolve(pair);
-      } else this.#made.push(pair);
+      if (waiting) waiting.resolve(pair);
+      else this.#made.push(pair);
     } catch (error) {
-      this.#wanted -= 1;
-      this.#waiting.shift()?.reject(error); // where nobody waits yet, whoever asks has one made anew
+      const waiting = this.#waiting.shift();
+      if (waiting) waiting.reject(error);
+      else this.#forgetAnnounced(); // whoever asks has one made anew
     }
   }
 }

@@ -115,6 +115,18 @@ describe('the keys of a run', () => {
   });
 });
 
+test('a pair that was announced and could not be made is made anew for whoever asks', async () => {
+  const { open, making, finish } = bench(0, { atOnce: 1 });
+  const supply = await open();
+  supply.announce();
+  making.shift()!.reject(new Error('no entropy'));
+  await turn();
+  const asked = supply.next();
+  await turn();
+  finish();
+  expect((await asked).fingerprint).toBe(pairs[1]!.fingerprint);
+});
+
 describe('while a run idles', () => {
   test('pairs are made one at a time until as many are prepared as rows are open', async () => {
     const { open, making, finish, put } = bench(1, { atOnce: 4 });
