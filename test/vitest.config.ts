@@ -7,8 +7,9 @@ export default defineConfig({
     include: ['test/{unit,contract,fleet,cli}/**/*.test.ts'],
     pool: 'forks',
     maxWorkers: availableParallelism() + 1, // many tests wait for processes and for time-outs, and would leave a processor idle
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000, // none takes a tenth of it here; a machine with other work may be that slow
+    hookTimeout: 300_000,
+    expect: { poll: { timeout: 240_000 } },
     server: { deps: { external: [/\/dist\//] } },
     reporters: ['default', './test/support/closing-line.ts'],
   },

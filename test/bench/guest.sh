@@ -30,9 +30,33 @@ if node "$repo/dist/cli.js" keys --help | grep -q prepare; then
   node "$repo/dist/cli.js" keys prepare --count $count --db "$work/pool/fleet.db" >&2
 fi
 
+# As many racks as are worked on, and the cloud: outside of the guest, so that what a device does costs the station nothing.
+children=()
+trap '((${#children[@]})) && kill "${children[@]}" 2>/dev/null' EXIT
+serve() { # LOG ARGUMENT…: starts a simulator, waits until it listens, and prints its port
+  local log=$1
+  shift
+  node "$repo/dist/cli.js" sim "$@" --listen 127.0.0.1:0 --json </dev/null >"$log" 2>&1 &
+  children+=($!)
+  for ((tries = 0; tries < 300; tries += 1)); do
+    port=$(sed -n 's/.*127\.0\.0\.1:\([0-9]*\)".*/\1/p' "$log" | head -n 1)
+    [[ -n $port ]] && return
+    sleep 0.1
+  done
+  echo "a simulator did not start: $(cat "$log")" >&2
+  exit 1
+}
+serve "$work/cloud.log" cloud
+echo "$port" >"$work/cloud"
+for ((n = 0; n < 3 * $1; n += 1)); do
+  cp -r "$work/rack" "$work/rack-$n"
+  serve "$work/rack-$n.log" rack --count $count --hubs $hubs --write-ms 300 --state "$work/rack-$n"
+  echo "$port" >>"$work/racks"
+done
+
 cat >"$work/out/job.sh" <<JOB
 export PATH=$(printf %q "$PATH") NO_COLOR=1 ${BENCH_PROFILE:+BENCH_PROFILE=1} ${BENCH_STEPS:+BENCH_STEPS=1}
 cd $(printf %q "$repo")
-exec node .cache/bench/test/bench/guest.js ${work@Q}/rack ${work@Q}/pool ${work@Q} ${*@Q}
+exec node .cache/bench/test/bench/guest.js ${work@Q} ${*@Q}
 JOB
-exec "$repo/test/usb/boot-vm.sh" "$vm" "$work/out" job.sh "${BENCH_GUEST_S:-3000}"
+"$repo/test/usb/boot-vm.sh" "$vm" "$work/out" job.sh "${BENCH_GUEST_S:-3000}"

@@ -21,7 +21,7 @@ beforeAll(async () => {
   afterFirst = bench.path('first.db');
   expect((await bench.run(['db', 'backup', afterFirst])).code).toBe(0);
   expect((await bench.run(['run', 'rack.csv', '--sim', '3', '--again', '--operator', 'bob', '--json'])).code).toBe(0);
-}, 120_000);
+});
 afterAll(() => bench[Symbol.asyncDispose]());
 
 let copies = 0;

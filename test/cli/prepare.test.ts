@@ -114,7 +114,7 @@ describe('keys prepare', () => {
       TOKEN,
     );
     await new Promise<void>(resolve => watching.stdout?.once('data', () => resolve()));
-    await expect.poll(prepared, { timeout: 60_000 }).toHaveLength(absent.length);
+    await expect.poll(prepared, { timeout: 240_000 }).toHaveLength(absent.length);
     watching.kill('SIGINT');
     expect(await exit(watching)).toBe(130);
     expect(prepared()).toHaveLength(absent.length);

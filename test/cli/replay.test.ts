@@ -8,7 +8,7 @@ import { Bench, csvOf } from '../support/cli.ts';
 import { startTlsCloud } from '../support/tls-cloud.ts';
 
 const TOKEN = 'secret-token-4711';
-const LONG = { timeout: 180_000 };
+const LONG = { timeout: 240_000 };
 const A = parseDeviceId('0123456789abcdef01234567')!;
 const B = parseDeviceId('1123456789abcdef01234567')!;
 const C = parseDeviceId('2123456789abcdef01234567')!;

@@ -68,7 +68,7 @@ beforeAll(async () => {
   expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' });
   await inDfuAgain();
   devices = made.map(device => ({ ...device, backup: backupOf(device.deviceId) }));
-}, 180_000);
+});
 
 afterAll(async () => {
   await cloud.close();

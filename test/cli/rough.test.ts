@@ -42,8 +42,8 @@ describe.concurrent('stop rules', () => {
     const child = bench.start(runArgs(rack, '--concurrency', '1', '--verbose', '--log', 'events.log'), ENV);
     const said: string[] = [];
     child.stdout?.on('data', (piece: Buffer) => said.push(piece.toString()));
-    await vi.waitUntil(() => said.join('').includes('run-started'), { timeout: 60_000 });
-    await vi.waitUntil(async () => (await writing(bench)) > 0, { timeout: 60_000 });
+    await vi.waitUntil(() => said.join('').includes('run-started'), { timeout: 240_000 });
+    await vi.waitUntil(async () => (await writing(bench)) > 0, { timeout: 240_000 });
     child.kill('SIGINT');
     expect(await exit(child)).toBe(130);
     const rows = jsonLines(said.join('')).filter(({ type }) => type === 'device');
@@ -60,11 +60,11 @@ describe.concurrent('stop rules', () => {
     await using at = await standing(['--count', '2', '--hubs', '1', '--write-ms', '4000']);
     const { bench, rack } = at;
     const child = bench.start(runArgs(rack), ENV);
-    await vi.waitUntil(async () => (await writing(bench)) > 0, { timeout: 60_000 });
+    await vi.waitUntil(async () => (await writing(bench)) > 0, { timeout: 240_000 });
     let talk = '';
     child.stderr?.on('data', (piece: Buffer) => (talk += piece.toString()));
     child.kill('SIGINT');
-    await vi.waitUntil(() => talk.includes('stopping'), { timeout: 60_000 });
+    await vi.waitUntil(() => talk.includes('stopping'), { timeout: 240_000 });
     child.kill('SIGINT');
     expect(await exit(child)).toBe(130);
     expect((await bench.run(['db', 'check'])).code).toBe(0);
@@ -151,7 +151,7 @@ describe.concurrent('while a run is on', () => {
     await using at = await standing(['--count', '4', '--hubs', '1', '--write-ms', '1500']);
     const { bench, rack } = at;
     const child = bench.start(runArgs(rack, '--concurrency', '2'), ENV);
-    await vi.waitUntil(async () => (await writing(bench)) > 0, { timeout: 60_000 });
+    await vi.waitUntil(async () => (await writing(bench)) > 0, { timeout: 240_000 });
     expect((await bench.run(['db', 'backup', 'copy.db'])).code).toBe(0);
     expect(child.exitCode).toBeNull();
     const checked = await bench.run(['db', 'check', '--db', 'copy.db'], {

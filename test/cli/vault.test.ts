@@ -308,7 +308,7 @@ describe('a rewrap', () => {
     expect(JSON.parse(status.stdout)).toMatchObject({ policy: 'escrow', rewrap: null, keys: 70, backups: 70 });
     expect(opensAll(station.db, station.identity('two'))).toBe(true);
     expect((await station.cli(['audit', 'verify'])).code).toBe(0);
-  }, 120_000);
+  });
 });
 
 /** Each a device of its own, killed there under each policy, and finished by the next process. */
@@ -352,7 +352,7 @@ describe('what a killed run has begun', () => {
         fault === null ? [] : [parseCloudFault(`device:${rack.devices[n]!.deviceId}:${fault}`)],
       ),
     );
-  }, 240_000);
+  });
 
   afterAll(async () => {
     await cloud.close();
@@ -402,7 +402,7 @@ describe('what a killed run has begun', () => {
 
   test.each(STATIONS.map((station, n) => ({ ...station, n })))(
     'at $point is finished by the next, under `$policy`; after that the station opens nothing',
-    { timeout: 240_000 },
+
     async ({ n, policy, point, outcome }) => {
       const { db, run, working, identities } = stand(n, policy);
       const firstKey = keyOn(n);
@@ -448,5 +448,5 @@ describe('what a killed run has begun', () => {
     const ended = await run();
     expect(jsonLines(ended.stdout).find(({ type }) => type === 'device')).toMatchObject({ outcome: 'pass' });
     expect(working()).toEqual([]);
-  }, 240_000);
+  });
 });

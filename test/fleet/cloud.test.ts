@@ -94,7 +94,7 @@ class Bench implements AsyncDisposable {
   /** The device is in DFU mode again, and gets another key on purpose. */
   async rekeyAgain(): Promise<DeviceSettled> {
     const device = this.station.rack.devices[0]!;
-    await vi.waitUntil(() => !device.onBus); // it has passed, and is leaving
+    await vi.waitUntil(() => !device.onBus, { timeout: 240_000 }); // it has passed, and is leaving
     this.station.rack.enterDfu(device.busId);
     return (await this.station.run({ again: true })).devices.get(this.id)!;
   }
@@ -172,7 +172,7 @@ describe('a cloud that gives no clear answer: the device goes on with its new ke
     bench.reach({ timeoutMs: SHORT_MS });
     bench.meet('apply-late:1500');
     expect((await bench.station.run()).summary).toMatchObject({ cloudPending: 1, exitCode: 4 });
-    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 60_000 });
+    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 240_000 });
     bench.meet();
     expect(await bench.replay()).toEqual(['accepted']);
     expect(bench.station.cloud.keysOf(bench.id)).toHaveLength(3);
@@ -330,7 +330,7 @@ describe('two keys for one device in a row', () => {
     await bench.station.run({ offline: true });
     bench.meet('hang');
     const stuck = bench.replay();
-    await vi.waitUntil(() => bench.station.cloud.inFlight(bench.id) === 1);
+    await vi.waitUntil(() => bench.station.cloud.inFlight(bench.id) === 1, { timeout: 240_000 });
     bench.meet();
     const written = bench.station.rack.devices[0]!.photon.dctRewrites;
     const again = bench.rekeyAgain();
@@ -362,7 +362,7 @@ describe('two keys for one device in a row', () => {
     expect(row.message).toBe(
       'an earlier key of this device got no answer and may yet land: the cloud is to be told this one once more',
     );
-    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 60_000 });
+    await vi.waitUntil(async () => (await bench.keys()).cloud === 'key 1', { timeout: 240_000 });
     expect(await bench.replay(false)).toEqual([]); // not before its time
     expect(await bench.replay()).toEqual(['accepted']);
     expect(await bench.keys()).toEqual({ device: 'key 2', cloud: 'key 2' });

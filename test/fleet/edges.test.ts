@@ -55,7 +55,7 @@ describe('a device that turns up twice', () => {
         ...real,
         async saveBackup(backup) {
           await station.rack.add({ deviceId: id });
-          await vi.waitUntil(() => noted, { timeout: 60_000 });
+          await vi.waitUntil(() => noted, { timeout: 240_000 });
           return real.saveBackup(backup);
         },
       }),

@@ -119,7 +119,7 @@ describe('a run that was cut goes on from what is on the device', () => {
       await using station = await Station.open();
       station.cloud.setFaults(faults.map(parseCloudFault));
       await expect(station.run({ cutBeforeSettling: true })).rejects.toThrow('cut');
-      await vi.waitUntil(() => !station.rack.devices[0]!.onBus);
+      await vi.waitUntil(() => !station.rack.devices[0]!.onBus, { timeout: 240_000 });
       const { summary, devices } = await station.run({ waitMs: 60_000 });
       expect(summary).toMatchObject({ pass: 1, exitCode });
       expect(devices.get(station.id(0))).toMatchObject({ outcome: 'pass', cloud, path: null });

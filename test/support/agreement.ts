@@ -7,7 +7,7 @@ const WAIT_RESET = 8;
 /** A device that has been told to leave is off the bus. */
 export async function hasLeft(station: Pick<Station, 'rack'>, index: number): Promise<void> {
   const device = station.rack.devices[index]!;
-  await vi.waitUntil(() => !device.onBus || device.photon.dfuState !== WAIT_RESET, { interval: 1 });
+  await vi.waitUntil(() => !device.onBus || device.photon.dfuState !== WAIT_RESET, { interval: 1, timeout: 240_000 });
 }
 
 /** @param firstKeys fingerprints of the keys that were there before anything began, by index; none: blank devices */

@@ -347,8 +347,8 @@ describe('a service', () => {
   });
 });
 
-describe('ten thousand pending sends and a cloud of which every tenth answer is none', () => {
-  const DEVICES = 10_000;
+describe('four thousand pending sends and a cloud of which every tenth answer is none', () => {
+  const DEVICES = 4_000;
   /** Devices of which an older key waited when they were given this one. */
   const EVERY = 20;
 
@@ -372,11 +372,11 @@ describe('ten thousand pending sends and a cloud of which every tenth answer is 
     const olderOnes = ids.filter((id, n) => cloud.keysOf(id).some(key => key.fingerprint === older(n + 1).fingerprint));
     expect(olderOnes).toEqual([]);
     expect(cloud.maxInFlight()).toBe(1);
-    // 10 % of 10,000, and of those, and so on.
-    expect({ tries, rounds, requests: cloud.requestCount }).toEqual({ tries: 11_111, rounds: 5, requests: 11_111 });
+    // 10 % of 4,000, and of those, and so on.
+    expect({ tries, rounds, requests: cloud.requestCount }).toEqual({ tries: 4_444, rounds: 4, requests: 4_444 });
     expect(longestPage).toBe(500);
     expect(grownMb).toBeLessThan(8);
-  }, 180_000);
+  });
 });
 
 /** `replay --now` again and again until nothing waits; what is alive on the heap is looked at after every 500 tries. */

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # boot-vm.sh VM-DIR OUT-DIR JOB SECONDS: boots, and runs OUT-DIR/JOB as root in the guest, where OUT-DIR is /out. The guest's
-# console is stdout; the exit status is the job's, or 125 where it did not come to its end.
+# console is stdout; the exit status is the job's, or 125 where it did not come to its end. To the guest, 10.0.2.2 is this
+# machine's loopback; there is no way further.
 set -uo pipefail
 vm=$(cd "$1" && pwd)
 out=$(cd "$2" && pwd)
@@ -13,6 +14,7 @@ mount -t tmpfs tmpfs /run
 mount -t devpts devpts /dev/pts
 mkdir -p /run/udev /run/tmp
 busybox ip link set lo up
+busybox ip addr add 10.0.2.15/24 dev eth0 && busybox ip link set eth0 up
 /lib/systemd/systemd-udevd --daemon 2>/dev/null
 udevadm settle
 echo 1 >/proc/sys/kernel/printk # vhci says "speed not set" of every device
@@ -25,7 +27,7 @@ INIT
 
 # An xHCI controller with two devices that a program in the guest plays: what it writes to the virtio port redirN goes to
 # the usb-redir device N, and back, over a socket that QEMU has with itself. The name is relative, since such names are short.
-devices=(-device qemu-xhci,id=xhci -device virtio-serial-pci)
+devices=(-device qemu-xhci,id=xhci -device virtio-serial-pci -netdev user,id=net -device virtio-net-pci,netdev=net)
 for name in redir1 redir2; do
   devices+=(-chardev "socket,id=$name-port,path=$name,server=on,wait=off" -device "virtserialport,chardev=$name-port,name=$name"
     -chardev "socket,id=$name-usb,path=$name" -device "usb-redir,bus=xhci.0,chardev=$name-usb")

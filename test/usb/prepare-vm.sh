@@ -29,7 +29,7 @@ depmod -b kernel "$version"
 rm -rf initrd
 mkdir -p initrd/{bin,proc,sys,dev,host,overlay,root,modules}
 cp "$(command -v busybox)" initrd/bin/busybox
-for module in virtio_pci 9pnet_virtio 9p overlay usbcore vhci-hcd usbip-host xhci-pci virtio_console loop ext4; do
+for module in virtio_pci 9pnet_virtio 9p overlay usbcore vhci-hcd usbip-host xhci-pci virtio_console virtio_net loop ext4; do
   modprobe -d kernel -S "$version" --show-depends "$module" | awk '$1 == "insmod" {print $2}'
 done | awk '!seen[$0]++' | while read -r file; do
   cp "$file" initrd/modules/

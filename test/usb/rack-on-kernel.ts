@@ -15,6 +15,16 @@ export interface Plugged {
   readonly path: string;
 }
 
+/** The devices of a rack whose state is in `folder`, one after the other on so many hubs of this machine. */
+export async function placesOf(folder: string, hubs: number): Promise<Plugged[]> {
+  const index = JSON.parse(await readFile(join(folder, 'rack.json'), 'utf8')) as { devices: Plugged[] };
+  const devices = index.devices.map(async (device, nth) => {
+    const place = { hub: nth % hubs, port: Math.floor(nth / hubs) };
+    return { ...device, place, path: await pathOf(place) };
+  });
+  return await Promise.all(devices);
+}
+
 /** `photon-fleet sim rack` in a process of its own, whose devices are plugged into this kernel over USB/IP. */
 export class RackOnKernel {
   readonly devices: readonly Plugged[];
@@ -34,12 +44,7 @@ export class RackOnKernel {
   static async of(bench: Bench, prepared: string, hubs = HUBS): Promise<RackOnKernel> {
     const folder = bench.path('rack');
     await cp(prepared, folder, { recursive: true });
-    const index = JSON.parse(await readFile(join(folder, 'rack.json'), 'utf8')) as { devices: Plugged[] };
-    const devices = index.devices.map(async (device, nth) => {
-      const place = { hub: nth % hubs, port: Math.floor(nth / hubs) };
-      return { ...device, place, path: await pathOf(place) };
-    });
-    return new RackOnKernel(bench, folder, await Promise.all(devices), hubs);
+    return new RackOnKernel(bench, folder, await placesOf(folder, hubs), hubs);
   }
 
   /** Power on: every device is in DFU mode, and none plugged in. */

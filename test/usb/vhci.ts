@@ -90,6 +90,12 @@ async function attach(server: { host: string; port: number }, busId: string, pla
   }
 }
 
+/** Pulls every device, and waits until it is gone. */
+export async function unplugAll(): Promise<void> {
+  for (const port of await usedPorts()) await writeFile(`${SYSFS}/detach`, String(port));
+  await allUnplugged();
+}
+
 /** Waits until no device is plugged in and every socket is free again. */
 export async function allUnplugged(): Promise<void> {
   await until(
