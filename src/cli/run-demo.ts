@@ -42,6 +42,8 @@ export async function runDemo(args: GlobalArgs, context: CommandContext): Promis
       plan: none,
       'retry-failed': none,
       again: none,
+      'enter-dfu': none,
+      confirm: none,
       concurrency: none,
       'per-hub': none,
       'max-fail': none,

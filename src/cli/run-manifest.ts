@@ -159,6 +159,8 @@ async function provision(p: Provision): Promise<number> {
         waitMs: args.watch ? null : config.values.wait * 1000,
         limit: args.limit ?? null,
         again: args.again === true || args['only-compromised'] === true,
+        enterDfu: args['enter-dfu'] === true,
+        confirm: args.confirm === 'normal' ? 'normal' : null,
         maxFail: config.values.maxFail,
         drain: interrupt.signal,
         unauthorized: () => deliverer?.unauthorized ?? null,

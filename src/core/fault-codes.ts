@@ -50,6 +50,26 @@ export const FAULTS = {
     retry: 'later',
     hint: 'put the device into another socket and run again; look at this one’s cable, hub and power',
   },
+  ENTER_DFU_REFUSED: {
+    blame: 'device',
+    retry: 'later',
+    hint: 'switch it by hand: hold SETUP, tap RESET, wait for blinking yellow; then run again',
+  },
+  ENTER_DFU_LOST: {
+    blame: 'device',
+    retry: 'later',
+    hint: 'it was told to start in DFU mode and did not come back: replug it, switch it by hand (hold SETUP, tap RESET, wait for blinking yellow), and run again',
+  },
+  RESET_NEEDED: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'put it into DFU mode again (hold SETUP, tap RESET, wait for blinking yellow), then `run --retry-failed`; --enter-dfu does it without a hand',
+  },
+  NOT_RUNNING: {
+    blame: 'device',
+    retry: 'later',
+    hint: 'its key is written and verified, but its firmware does not start: look at its LED, and flash its system parts',
+  },
   // DFU and the DCT
   DFU_NOT_IDLE: {
     blame: 'device',

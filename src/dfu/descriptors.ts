@@ -50,6 +50,23 @@ export async function readDescriptors(port: UsbPort): Promise<DfuDescriptors> {
   };
 }
 
+/**
+ * The serial number of a device in whatever mode, as it tells it itself; the port is opened for it and closed again.
+ * @returns null where there is none, or it is no text
+ * @throws what the port throws
+ */
+export async function askSerialNumber(port: UsbPort): Promise<string | null> {
+  await port.open();
+  try {
+    const device = await getDescriptor(port, TYPE.DEVICE, 0, 0, 18);
+    if (device === null || device.length < 18 || device[1] !== TYPE.DEVICE)
+      throw invalid(port, 'the device descriptor');
+    return await readString(port, device[16] ?? 0);
+  } finally {
+    await port.close();
+  }
+}
+
 interface Configuration {
   alternates: { number: number; nameIndex: number }[];
   transferSize: number;

@@ -31,6 +31,8 @@ export interface ArrivalsParts {
   readonly isWorkedOn: (deviceId: DeviceId) => boolean;
   /** The device that is being worked on at a path. */
   readonly workedAt: (path: UsbPath) => UsbPort | null;
+  /** Who was told at this path to start in DFU mode a moment ago. */
+  readonly learnedAt: (path: UsbPath) => DeviceId | null;
   /** Another device claims the ID of one that is being worked on. @returns false where none is */
   readonly twinOf: (deviceId: DeviceId, other: UsbPath) => boolean;
 }
@@ -67,6 +69,11 @@ export class Arrivals {
   /** Resolves when every device that has come so far was asked who it is. */
   async identified(): Promise<void> {
     await this.#identified;
+  }
+
+  /** Somebody is worth waiting for: one of ours was told to start in DFU mode. */
+  expect(): void {
+    this.lastMs = this.#p.clock.monotonicMs();
   }
 
   /** What is to be done with a device that is on a bus and was not there at the last look. */
@@ -172,7 +179,7 @@ export class Arrivals {
     const { clock, options } = this.#p;
     try {
       const { evidence, device } = await identifyPort(port, clock, options.drain);
-      return { match: matchRow(port.path, evidence, this.#index), device };
+      return { match: matchRow(port.path, evidence, this.#index, this.#p.learnedAt(port.path)), device };
     } catch (error) {
       const fault = toFault(error);
       const row = this.#index.byPort.get(port.path);

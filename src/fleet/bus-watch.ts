@@ -3,6 +3,7 @@ import { toFault } from '../core/errors.ts';
 import type { Fault } from '../core/errors.ts';
 import type { UsbPath } from '../core/usb-path.ts';
 import { isCandidate } from '../session/identify-port.ts';
+import { isInNormalMode } from '../session/normal-mode.ts';
 import type { UsbBus, UsbPort } from '../usb/port.ts';
 
 /** `take`: it is an arrival. `known`: it has not been away. `later`: it is asked after again at the next look. */
@@ -13,6 +14,8 @@ export interface BusWatchEvents {
   readonly greet: (port: UsbPort) => Greeting;
   /** Devices in DFU mode that were not there at the last look; the first look gives all. */
   readonly onArrived: (ports: readonly UsbPort[]) => void;
+  /** Devices in normal mode that were not there, or not so, at the last look. */
+  readonly onNormal?: (ports: readonly UsbPort[]) => void;
   /** A bus that can't be read now; said once until it can be again. */
   readonly onTrouble: (bus: UsbBus, fault: Fault) => void;
 }
@@ -22,17 +25,20 @@ const LOOK_EVERY_MS = 1000;
 const REST_MS = 50;
 const REST_FOR_LOOK = 3;
 
+/** What a look found, and when (monotonic) it began: devices in DFU mode, and those in normal mode. */
+interface Look {
+  readonly atMs: number;
+  readonly ports: ReadonlyMap<UsbPath, UsbPort>;
+  readonly normal: ReadonlyMap<UsbPath, UsbPort>;
+}
+
 /** Looks at all buses: at every event, and from time to time, since events can be lost. */
 export class BusWatch {
   readonly #buses: readonly UsbBus[];
   readonly #clock: Clock;
   readonly #events: BusWatchEvents;
   readonly #present = new Map<UsbPath, string>();
-  /** What the last look found, and when (monotonic) it began. */
-  #last: { readonly atMs: number; readonly ports: ReadonlyMap<UsbPath, UsbPort> } = {
-    atMs: -Infinity,
-    ports: new Map(),
-  };
+  #last: Look = { atMs: -Infinity, ports: new Map(), normal: new Map() };
   readonly #troubled = new Set<UsbBus>();
   readonly #stop = new AbortController();
   #wake: AbortController = new AbortController();
@@ -60,7 +66,16 @@ export class BusWatch {
    * @returns undefined where no such look has ended yet; then one is asked for
    */
   find(path: UsbPath, sinceMs: number): UsbPort | null | undefined {
-    if (this.#last.atMs > sinceMs) return this.#last.ports.get(path) ?? null;
+    return this.#findIn('ports', path, sinceMs);
+  }
+
+  /** The same for a device in normal mode. */
+  findNormal(path: UsbPath, sinceMs: number): UsbPort | null | undefined {
+    return this.#findIn('normal', path, sinceMs);
+  }
+
+  #findIn(mode: 'ports' | 'normal', path: UsbPath, sinceMs: number): UsbPort | null | undefined {
+    if (this.#last.atMs > sinceMs) return this.#last[mode].get(path) ?? null;
     this.#wake.abort();
     return undefined;
   }
@@ -98,8 +113,15 @@ export class BusWatch {
     const atMs = this.#clock.monotonicMs();
     const lists = await Promise.all(this.#buses.map(bus => this.#list(bus)));
     const there = new Map<UsbPath, UsbPort>();
-    for (const port of lists.flat()) if (isCandidate(port)) there.set(port.path, port);
-    this.#last = { atMs, ports: there };
+    const normal = new Map<UsbPath, UsbPort>();
+    for (const port of lists.flat()) {
+      if (isCandidate(port)) there.set(port.path, port);
+      else if (isInNormalMode(port)) normal.set(port.path, port);
+    }
+    const before = this.#last.normal;
+    this.#last = { atMs, ports: there, normal };
+    const started = [...normal.values()].filter(port => before.get(port.path)?.instance !== port.instance);
+    if (started.length > 0) this.#events.onNormal?.(started);
     for (const [path, instance] of [...this.#present]) {
       const port = there.get(path);
       // A bus in trouble says nothing about its devices; another device at the same path is an arrival.

@@ -15,7 +15,7 @@ export interface RowIndex {
  * alone; `fault` where it can't even be told who it is.
  */
 export type Match =
-  | { readonly kind: 'row'; readonly row: ManifestRow; readonly identity: 'serial' | 'dct' | 'manifest' }
+  | { readonly kind: 'row'; readonly row: ManifestRow; readonly identity: 'serial' | 'dct' | 'learned' | 'manifest' }
   | {
       readonly kind: 'conflict';
       readonly row: ManifestRow;
@@ -31,9 +31,12 @@ export function indexRows(rows: readonly ManifestRow[]): RowIndex {
   return { byId, byPort };
 }
 
-/** Path, serial and DCT together give exactly one row, or the device is left alone. Never a guess. */
-export function matchRow(path: UsbPath, evidence: Evidence, rows: RowIndex): Match {
-  const id = evidence.serialId ?? evidence.dctId;
+/**
+ * Path, serial and DCT together give exactly one row, or the device is left alone. Never a guess.
+ * @param learned what the device at this path said of itself in normal mode, just before it was switched
+ */
+export function matchRow(path: UsbPath, evidence: Evidence, rows: RowIndex, learned: DeviceId | null = null): Match {
+  const id = evidence.serialId ?? evidence.dctId ?? learned;
   const here = rows.byPort.get(path);
   if (id !== null) {
     const row = rows.byId.get(id);
@@ -44,7 +47,11 @@ export function matchRow(path: UsbPath, evidence: Evidence, rows: RowIndex): Mat
       return conflict(here, id, path, `the manifest names the socket ${path}, and the device there is ${id}`);
     }
     if (!row) return { kind: 'stranger', deviceId: id, fault: null };
-    return { kind: 'row', row, identity: evidence.serialId !== null ? 'serial' : 'dct' };
+    return {
+      kind: 'row',
+      row,
+      identity: evidence.serialId !== null ? 'serial' : evidence.dctId !== null ? 'dct' : 'learned',
+    };
   }
   if (evidence.dct === 'zeros' && !here) {
     const fault = new Fault('DCT_UNREADABLE', 'the DCT reads as zeros', { facts: { path } });

@@ -42,6 +42,10 @@ export interface FleetOptions {
   readonly waitMs: number | null;
   /** At most this many devices are begun with. */
   readonly limit: number | null;
+  /** Listed devices in normal mode are switched into DFU mode. */
+  readonly enterDfu?: boolean;
+  /** What a device that has left DFU mode is to be seen in before it passes. */
+  readonly confirm?: 'normal' | null;
   /** Begun anew on settled rows, on purpose. */
   readonly again: boolean;
   readonly maxFail: MaxFail | null;

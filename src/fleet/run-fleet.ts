@@ -17,6 +17,7 @@ import { DeviceQueues } from './queues.ts';
 import { badDevice, judge } from './judge.ts';
 import { Roster } from './roster.ts';
 import { Sockets } from './sockets.ts';
+import { Switching } from './switching.ts';
 import { tooManyFailed } from './stop-rules.ts';
 import { countOutcomes, exitCodeOf } from './totals.ts';
 
@@ -57,6 +58,7 @@ class Fleet {
   readonly #roster: Roster;
   readonly #arrivals: Arrivals;
   readonly #watch: BusWatch;
+  readonly #switching: Switching;
   readonly #working = new Map<DeviceId, Working>();
   readonly #sockets = new Sockets();
   readonly #tasks = new Set<Promise<void>>();
@@ -81,7 +83,24 @@ class Fleet {
     this.#watch = new BusWatch(options.buses, parts.clock, {
       greet: port => this.#arrivals.greet(port),
       onArrived: ports => this.#track(this.#arrivals.take(ports)),
+      onNormal: ports => this.#track(this.#switching.take(ports)),
       onTrouble: (bus, fault) => this.#note(`${bus.name}: ${fault.message}`, fault.hint),
+    });
+    const rows = new Map(options.rows.map(row => [row.deviceId, row]));
+    this.#switching = new Switching({
+      allowed: options.enterDfu === true,
+      clock: parts.clock,
+      openRow: deviceId => {
+        const row = rows.get(deviceId);
+        const isFree = row && this.#roster.isOpen(row) && !this.#working.has(deviceId) && this.#closed === null;
+        return isFree && !this.#over ? row : null;
+      },
+      find: (path, sinceMs) => this.#watch.find(path, sinceMs),
+      onSwitch: (deviceId, path) => {
+        this.#arrivals.expect();
+        options.observer({ type: 'step', ts: this.#clock.now(), deviceId, path, step: 'enter-dfu' });
+      },
+      drain: options.drain,
     });
     this.#arrivals = new Arrivals({
       options,
@@ -91,6 +110,7 @@ class Fleet {
       isPresent: path => this.#watch.isPresent(path),
       forget: path => this.#watch.forget(path),
       isClosed: () => this.#closed !== null || this.#over,
+      learnedAt: path => this.#switching.learnedAt(path),
       begin: (row, port, opened) => this.#begin(row, port, opened),
       isWorkedOn: deviceId => this.#working.has(deviceId),
       workedAt: path => [...this.#working.values()].find(working => working.path === path)?.port ?? null,
@@ -189,6 +209,9 @@ class Fleet {
       again,
       drain: AbortSignal.any([this.#o.drain, working.stop.signal]),
       findAgain: sinceMs => this.#watch.find(port.path, sinceMs),
+      findNormal: sinceMs => this.#watch.findNormal(port.path, sinceMs),
+      enterDfu: this.#o.enterDfu === true,
+      confirm: this.#o.confirm ?? null,
       onStep: step => observer({ type: 'step', ts: this.#clock.now(), deviceId, path: port.path, step }),
     };
     const record = await runSession(order, this.#parts);
@@ -289,7 +312,9 @@ class Fleet {
         this.#closed === 'INTERRUPTED' ? 'interrupted before its turn' : 'the run was stopped before its turn';
       await this.#roster.settleFault(row, path, new Fault(this.#closed, message), 'aborted');
     } else {
-      await this.#roster.settleFault(row, null, this.#notSeen, 'unseen');
+      const seen = this.#switching.seen(row.deviceId);
+      if (seen?.fault) await this.#roster.settleFault(row, seen.path, seen.fault);
+      else await this.#roster.settleFault(row, null, seen ? inNormalMode(seen.path) : this.#notSeen, 'unseen');
     }
   }
 
@@ -317,6 +342,12 @@ class Fleet {
     observer(summary);
     return summary;
   }
+}
+
+function inNormalMode(path: UsbPath): Fault {
+  return new Fault('NOT_SEEN', `it never appeared in DFU mode; it is in normal mode at ${path}`, {
+    hint: 'add --enter-dfu, which switches it, or put it into DFU mode by hand (hold SETUP, tap RESET, wait for blinking yellow)',
+  });
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -32,7 +32,7 @@ export interface Look {
  * @throws Fault where the device fails in this very act
  */
 export async function climb(
-  rung: Exclude<Rung, 'ask-replug'>,
+  rung: Exclude<Rung, 'ask-replug' | 'back-in-dfu'>,
   { port, device }: Grip,
   look: Look,
 ): Promise<Grip | null> {

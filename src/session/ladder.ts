@@ -6,9 +6,10 @@ import type { FaultCode } from '../core/errors.ts';
  * - dfu-recovery: first out of whatever state DFU is in, and a write that the host gave up on has come to its end
  * - usb-reset: first a reset of the port, and the device opened anew at its path
  * - re-enumerate: the device has left the bus; it is waited for at its path, as after a cable that bounced
+ * - back-in-dfu: its system parts are new: out of DFU mode, so that it starts anew, and back
  * - ask-replug: nothing more can be done from here; the fault's hint says what the hand should do
  */
-export const RUNGS = ['again', 'dfu-recovery', 'usb-reset', 're-enumerate', 'ask-replug'] as const;
+export const RUNGS = ['again', 'dfu-recovery', 'usb-reset', 're-enumerate', 'back-in-dfu', 'ask-replug'] as const;
 export type Rung = (typeof RUNGS)[number];
 
 /** For a device that is there. */
@@ -32,6 +33,7 @@ const LADDERS: Partial<Record<FaultCode, readonly Rung[]>> = {
   DESCRIPTOR_INVALID: ['usb-reset', 'ask-replug'],
   VERIFY_MISMATCH: ['again', 'ask-replug'],
   USB_GONE: ['re-enumerate', 'ask-replug'],
+  RESET_NEEDED: ['back-in-dfu'],
   SESSION_DEADLINE: ['ask-replug'],
 };
 

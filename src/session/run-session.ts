@@ -42,7 +42,13 @@ export interface SessionOrder {
   readonly drain: AbortSignal;
   /** How a device that was reset, or has left the bus, is found again at its path. */
   readonly findAgain: FindAgain;
-  readonly onStep: (step: StepName | Rung) => void;
+  /** The same in normal mode. */
+  readonly findNormal?: FindAgain;
+  /** Whether it may be switched from normal mode into DFU mode (`--enter-dfu`). */
+  readonly enterDfu?: boolean;
+  /** What a device that has left is to be seen in before it passes. */
+  readonly confirm?: 'normal' | null;
+  readonly onStep: (step: StepName | Rung | 'confirm-normal') => void;
 }
 
 /** What became of one device. */

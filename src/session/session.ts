@@ -13,6 +13,8 @@ import type { Grip } from './climb.ts';
 import { withDeadline } from './deadline.ts';
 import { Ladder } from './ladder.ts';
 import type { Rung } from './ladder.ts';
+import { backInDfu, untilRunning } from './normal-mode.ts';
+import type { Started } from './normal-mode.ts';
 import type { SessionOrder, SessionParts } from './run-session.ts';
 
 /** After a roll-back that failed, these say that it is through, or can't be. A bug hides behind nothing. */
@@ -45,17 +47,48 @@ export class Session {
       let fault: Fault;
       try {
         await this.#allSteps(attemptId);
-        return null;
+        return await this.#confirmed();
       } catch (error) {
         fault = toFault(error);
       }
-      if (await this.#hasLeft(fault)) return null;
+      if (await this.#hasLeft(fault)) return await this.#confirmed();
       kept = this.#kept(kept, fault);
       if (!(await this.#climbed(ladder, fault.code))) {
         return kept && !ENDS.includes(fault.code) ? kept : fault;
       }
       this.work = renewWork(this.work);
     }
+  }
+
+  /** Where that is asked for: that the device, which has left DFU mode, runs its firmware. @returns why it does not */
+  async #confirmed(): Promise<Fault | null> {
+    const { job, confirm } = this.#order;
+    if (confirm !== 'normal' || !job.plan.leaves) return null;
+    const name = 'confirm-normal';
+    this.#order.onStep(name);
+    try {
+      await this.#grip.device?.close();
+      await this.#recorded(name, async () => {
+        await untilRunning(this.#started());
+        return 'ok';
+      });
+      return null;
+    } catch (error) {
+      return toFault(error);
+    }
+  }
+
+  #started(): Started {
+    const { subject, findAgain, findNormal = () => null, enterDfu = false, drain } = this.#order;
+    const { clock } = this.#parts;
+    return { deviceId: subject.deviceId, before: this.#grip.port, clock, findAgain, findNormal, enterDfu, drain };
+  }
+
+  async #backInDfu(): Promise<Grip | null> {
+    await this.#grip.device?.leave();
+    await this.#grip.port.close();
+    const port = await backInDfu(this.#started());
+    return port && { port, device: undefined };
   }
 
   /** What a later fault must not hide: that the old key is not back, or that all is done but the leaving. */
@@ -156,7 +189,10 @@ export class Session {
     const held: Grip[] = [];
     try {
       await this.#recorded(rung, async () => {
-        const grip = await climb(rung, this.#grip, { clock: this.#parts.clock, findAgain, drain });
+        const grip =
+          rung === 'back-in-dfu'
+            ? await this.#backInDfu()
+            : await climb(rung, this.#grip, { clock: this.#parts.clock, findAgain, drain });
         if (grip) held.push(grip);
         if (rung === 'dfu-recovery' && !this.#grip.device) return 'skipped'; // it could not even be opened
         return grip ? 'ok' : 'failed';

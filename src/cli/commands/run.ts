@@ -13,6 +13,8 @@ export interface RunArgs extends RackArgs {
   readonly plan: boolean | undefined;
   readonly 'retry-failed': boolean | undefined;
   readonly again: boolean | undefined;
+  readonly 'enter-dfu': boolean | undefined;
+  readonly confirm: string | undefined;
   readonly concurrency: number | undefined;
   readonly 'per-hub': number | undefined;
   readonly 'max-fail': string | undefined;
@@ -49,6 +51,15 @@ export const runCommand: CommandSpec<RunArgs> = {
         .option('plan', { type: 'boolean', describe: 'Say what would be done, and touch nothing' })
         .option('retry-failed', { type: 'boolean', describe: 'Work again on rows that failed or were refused' })
         .option('again', { type: 'boolean', describe: 'Begin anew on settled rows too' })
+        .option('enter-dfu', {
+          type: 'boolean',
+          describe: 'Switch listed devices that are in normal mode into DFU mode',
+        })
+        .option('confirm', {
+          choices: ['normal'],
+          requiresArg: true,
+          describe: 'A device passes only when it is back in normal mode after leaving',
+        })
         .option('concurrency', { type: 'number', requiresArg: true, describe: 'Devices at once [default: 128]' })
         .option('per-hub', { type: 'number', requiresArg: true, describe: 'Devices at once on one hub [default: 64]' })
         .option('max-fail', {

@@ -1,0 +1,116 @@
+import type { Clock } from '../core/clock.ts';
+import { Fault, isGone } from '../core/errors.ts';
+import type { ControlSetup, UsbPort } from '../usb/port.ts';
+
+/*
+ * From normal mode into DFU mode without a hand, over endpoint 0 alone: nothing is claimed, so the kernel's driver keeps
+ * the serial port. Two ways, by the version of Device OS: the service protocol (0.8 and newer; particle-usb,
+ * src/usb-protocol.js) and a vendor request (0.6.1 to 0.7; device-os, usb_hal). Older ones know a serial port that is
+ * opened at 14400 baud, which is not done here.
+ */
+
+/** bRequest of the two service requests that are needed. */
+const SERVICE = { INIT: 1, CHECK: 2 } as const;
+/** The request type "enter DFU mode", as wIndex of INIT and of the vendor request. */
+const ENTER_DFU = 50;
+const VENDOR_REQUEST = 0x50;
+const REPLY_BYTES = 64;
+const REQUEST_TIMEOUT_MS = 5000;
+
+const STATUS = { OK: 0, PENDING: 2, BUSY: 3 } as const;
+const FIELD = { STATUS: 1, ID: 2, SIZE: 4, RESULT: 8 } as const;
+
+const CHECK_EVERY_MS = 50;
+const CHECK_FOR_MS = 5000;
+
+/** A reply of the service protocol; null: the field is not there. */
+export interface ServiceReply {
+  readonly status: number;
+  readonly id: number | null;
+  readonly result: number | null;
+}
+
+/** Flags u32, then, as they say, status u16, id u16, size u32, result i32; little endian. @returns null where it is none */
+export function parseServiceReply(bytes: Uint8Array): ServiceReply | null {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < 6) return null;
+  const flags = view.getUint32(0, true);
+  if ((flags & FIELD.STATUS) === 0) return null;
+  const fields: [flag: number, size: number][] = [
+    [FIELD.ID, 2],
+    [FIELD.SIZE, 4],
+    [FIELD.RESULT, 4],
+  ];
+  const at = new Map<number, number>();
+  let end = 6;
+  for (const [flag, size] of fields) {
+    if ((flags & flag) === 0) continue;
+    at.set(flag, end);
+    end += size;
+  }
+  if (end > bytes.length) return null;
+  const [id, result] = [at.get(FIELD.ID), at.get(FIELD.RESULT)];
+  return {
+    status: view.getUint16(4, true),
+    id: id === undefined ? null : view.getUint16(id, true),
+    result: result === undefined ? null : view.getInt32(result, true),
+  };
+}
+
+/**
+ * Tells a device in normal mode to start in DFU mode; it resets about a second later. The port is closed afterwards.
+ * @throws Fault ENTER_DFU_REFUSED where it knows neither way, or says no; USB_*
+ */
+export async function enterDfu(port: UsbPort, clock: Clock): Promise<void> {
+  await port.open();
+  try {
+    if (await askedByService(port, clock)) return;
+    const out = await port.controlTransferOut(
+      vendor(VENDOR_REQUEST, 0, ENTER_DFU),
+      new Uint8Array(0),
+      REQUEST_TIMEOUT_MS,
+    );
+    if (out.status === 'stall') throw refused(port, 'it knows no way into DFU mode that a host could ask for');
+  } catch (error) {
+    if (!isGone(error)) throw error; // it is on its way
+  } finally {
+    await port.close();
+  }
+}
+
+/** @returns false where the device does not speak the service protocol */
+async function askedByService(port: UsbPort, clock: Clock): Promise<boolean> {
+  let reply = await service(port, vendor(SERVICE.INIT, 0, ENTER_DFU));
+  if (reply === null) return false;
+  const { id } = reply;
+  const until = clock.monotonicMs() + CHECK_FOR_MS;
+  while (reply.status === STATUS.PENDING || reply.status === STATUS.BUSY) {
+    if (clock.monotonicMs() >= until) throw refused(port, 'it does not come to an end with the request for DFU mode');
+    await clock.sleep(CHECK_EVERY_MS);
+    const again: ControlSetup =
+      reply.status === STATUS.BUSY || id === null ? vendor(SERVICE.INIT, 0, ENTER_DFU) : vendor(SERVICE.CHECK, 0, id);
+    reply = await service(port, again);
+    if (reply === null) throw refused(port, 'it refuses to tell what became of the request for DFU mode');
+  }
+  const { status, result } = reply;
+  if (status !== STATUS.OK || (result ?? 0) < 0) {
+    throw refused(port, `it refuses DFU mode (status ${status}, result ${result ?? 0})`);
+  }
+  return true;
+}
+
+async function service(port: UsbPort, setup: ControlSetup): Promise<ServiceReply | null> {
+  const answer = await port.controlTransferIn(setup, REPLY_BYTES, REQUEST_TIMEOUT_MS);
+  if (answer.status === 'stall') return null;
+  const reply = parseServiceReply(answer.data);
+  if (!reply) throw refused(port, 'its answer to the request for DFU mode makes no sense');
+  return reply;
+}
+
+function vendor(request: number, value: number, index: number): ControlSetup {
+  return { requestType: 'vendor', recipient: 'device', request, value, index };
+}
+
+function refused(port: UsbPort, message: string): Fault {
+  return new Fault('ENTER_DFU_REFUSED', message, { facts: { path: port.path } });
+}
