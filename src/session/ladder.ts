@@ -33,16 +33,22 @@ const LADDERS: Partial<Record<FaultCode, readonly Rung[]>> = {
   DESCRIPTOR_INVALID: ['usb-reset', 'ask-replug'],
   VERIFY_MISMATCH: ['again', 'ask-replug'],
   USB_GONE: ['re-enumerate', 'ask-replug'],
-  RESET_NEEDED: ['back-in-dfu'],
+  RESET_NEEDED: ['ask-replug'],
   SESSION_DEADLINE: ['ask-replug'],
 };
 
-/** Climbs: no rung is taken twice, and none below one that was taken. */
+/** Climbs: no rung is taken twice, and none below one that was taken; after a start anew it stands on the ground again. */
 export class Ladder {
   #height = -1;
+  #hasStartedAnew = false;
 
   /** The next rung against a fault; null where there is none left, or trying is of no use. */
   next(code: FaultCode): Rung | null {
+    if (code === 'RESET_NEEDED' && !this.#hasStartedAnew) {
+      this.#hasStartedAnew = true;
+      this.#height = -1;
+      return 'back-in-dfu';
+    }
     const rung = LADDERS[code]?.find(candidate => RUNGS.indexOf(candidate) > this.#height);
     if (rung === undefined) return null;
     this.#height = RUNGS.indexOf(rung);

@@ -38,6 +38,7 @@ describe('the ladder', () => {
     ['VERIFY_MISMATCH', ['again', 'ask-replug']],
     ['USB_GONE', ['re-enumerate', 'ask-replug']],
     ['SESSION_DEADLINE', ['ask-replug']],
+    ['RESET_NEEDED', ['back-in-dfu', 'ask-replug']],
   ] as const)('against %s', (code, rungs) => {
     expect(against(code)).toEqual(rungs);
   });
@@ -50,6 +51,7 @@ describe('the ladder', () => {
       'DFU_PROTOCOL',
       'LEAVE_FAILED',
       'READ_FAILED',
+      'RESET_NEEDED',
       'ROLLBACK_FAILED',
       'SESSION_DEADLINE',
       'USB_GONE',
@@ -65,6 +67,15 @@ describe('the ladder', () => {
     for (const code of Object.keys(FAULTS) as FaultCode[]) {
       expect([code, against(code).at(-1) ?? 'ask-replug']).toEqual([code, 'ask-replug']);
     }
+  });
+
+  test('stands on the ground again after a start anew, of which there is one', () => {
+    const ladder = new Ladder();
+    expect(ladder.next('USB_TIMEOUT')).toBe('dfu-recovery');
+    expect(ladder.next('RESET_NEEDED')).toBe('back-in-dfu');
+    expect(ladder.next('READ_FAILED')).toBe('again');
+    expect(ladder.next('RESET_NEEDED')).toBe('ask-replug');
+    expect(ladder.next('RESET_NEEDED')).toBeNull();
   });
 
   test('goes up only, from one fault to another', () => {
