@@ -22,6 +22,7 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
   const count = wholeNumber('--count', args.count, 1, 1000);
   const hubs = wholeNumber('--hubs', args.hubs ?? Math.ceil(count / DEVICES_A_HUB), 1, count);
   const writeMs = wholeNumber('--write-ms', args['write-ms'], 0, 600_000);
+  const systemVersion = wholeNumber('--system-version', args['system-version'], 0, 0xffff);
   const faults = (args.fault ?? []).map(parseFault);
   const ids = args.ids === undefined ? [] : (await readManifest(args.ids)).rows.map(row => row.deviceId);
   const rack = await createRack({
@@ -29,6 +30,8 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
     hubs,
     ids: ids.slice(0, count),
     writeMs,
+    boots: args.boots ?? false,
+    systemVersion,
     keys: args.keys,
     faults,
     ...(args.state !== undefined && { stateDir: args.state }),

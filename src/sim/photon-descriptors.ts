@@ -1,12 +1,23 @@
 import { DESCRIPTOR, LANGUAGE_EN_US } from '../usb/setup-packet.ts';
 
-/** The boards that can be made. All have the same chip and the same DFU bootloader. */
+/** The boards that can be made, with what they call themselves in each mode. All have the same chip and DFU bootloader. */
 export const PLATFORMS = {
-  photon: { id: 6, productId: 0xd006, product: 'Photon DFU Mode' },
-  p1: { id: 8, productId: 0xd008, product: 'P1 DFU Mode' },
-  electron: { id: 10, productId: 0xd00a, product: 'Electron DFU Mode' },
+  photon: {
+    id: 6,
+    dfu: { productId: 0xd006, product: 'Photon DFU Mode' },
+    normal: { productId: 0xc006, product: 'Photon' },
+  },
+  p1: { id: 8, dfu: { productId: 0xd008, product: 'P1 DFU Mode' }, normal: { productId: 0xc008, product: 'P1' } },
+  electron: {
+    id: 10,
+    dfu: { productId: 0xd00a, product: 'Electron DFU Mode' },
+    normal: { productId: 0xc00a, product: 'Electron' },
+  },
 } as const;
 export type Platform = keyof typeof PLATFORMS;
+
+/** Who answers on the bus: the bootloader, or the firmware. */
+export type UsbMode = 'dfu' | 'normal';
 
 export const VENDOR_ID = 0x2b04;
 export const TRANSFER_SIZE = 4096;
@@ -33,8 +44,9 @@ const FIRST_ALTERNATE_STRING = 6;
 export const SERIAL_STRING = 3;
 
 export interface PhotonIdentity {
+  readonly mode: UsbMode;
   readonly platform: Platform;
-  /** bcdDevice: 0x0200 (Device OS 0.5.5 and older) or 0x0250. */
+  /** bcdDevice: 0x0200 (bootloaders of Device OS 0.5.5 and older) or 0x0250. */
   readonly release: number;
   /** iSerialNumber; null: the descriptor names none. */
   readonly serial: string | null;
@@ -42,7 +54,24 @@ export interface PhotonIdentity {
   readonly flaws: readonly DescriptorFlaw[];
 }
 
-export function alternateNames({ product, platform }: PhotonIdentity): readonly string[] {
+export function productIdOf({ platform, mode }: PhotonIdentity): number {
+  return PLATFORMS[platform][mode].productId;
+}
+
+/**
+ * Class, subclass and protocol of the one interface: DFU's; and in normal mode a vendor's own without endpoints. There a
+ * real device has its CDC serial port as well, which is not played.
+ */
+export function interfaceKind({ mode }: PhotonIdentity): readonly [number, number, number] {
+  return mode === 'dfu' ? [0xfe, 0x01, 0x02] : [0xff, 0xff, 0xff];
+}
+
+/** How many alternate settings the interface has. */
+export function alternateCount(of: PhotonIdentity): number {
+  return of.mode === 'dfu' ? alternateNames(of).length : 1;
+}
+
+function alternateNames({ product, platform }: PhotonIdentity): readonly string[] {
   if (product === 'other') return OTHER_NAMES;
   return platform === 'p1' ? [FLASH_NAME, DCT_NAME, SERIAL_FLASH_NAME] : [FLASH_NAME, DCT_NAME];
 }
@@ -51,7 +80,7 @@ function deviceDescriptor(of: PhotonIdentity): Buffer {
   const bytes = Buffer.alloc(18);
   bytes.set([18, DESCRIPTOR.device, 0x00, 0x02, 0, 0, 0, 64]);
   bytes.writeUInt16LE(VENDOR_ID, 8);
-  bytes.writeUInt16LE(PLATFORMS[of.platform].productId, 10);
+  bytes.writeUInt16LE(productIdOf(of), 10);
   bytes.writeUInt16LE(of.release, 12);
   bytes.set([1, 2, of.serial === null ? 0 : SERIAL_STRING, 1], 14);
   return bytes;
@@ -60,8 +89,8 @@ function deviceDescriptor(of: PhotonIdentity): Buffer {
 const DFU_FUNCTIONAL = 0x21;
 
 /** DFU functional descriptor: attributes 0x0B, detach timeout 255 ms, 4096 bytes, DfuSe 1.1a. */
-function functionalDescriptor({ flaws }: PhotonIdentity): Buffer | undefined {
-  if (flaws.includes('no-functional')) return undefined;
+function functionalDescriptor({ mode, flaws }: PhotonIdentity): Buffer | undefined {
+  if (mode !== 'dfu' || flaws.includes('no-functional')) return undefined;
   const size = flaws.includes('transfer-size') ? 2048 : TRANSFER_SIZE;
   const length = flaws.includes('lying') ? 0xff : 9;
   return Buffer.from([length, DFU_FUNCTIONAL, 0x0b, 0xff, 0x00, size & 0xff, size >> 8, 0x1a, 0x01]);
@@ -71,8 +100,8 @@ function functionalDescriptor({ flaws }: PhotonIdentity): Buffer | undefined {
 const TRUNCATED_BYTES = 23;
 
 function configurationDescriptor(of: PhotonIdentity): Buffer {
-  const alternates = alternateNames(of).map((_, n) =>
-    Buffer.from([9, 4, 0, n, 0, 0xfe, 0x01, 0x02, FIRST_ALTERNATE_STRING + n]),
+  const alternates = Array.from({ length: alternateCount(of) }, (_, n) =>
+    Buffer.from([9, 4, 0, n, 0, ...interfaceKind(of), of.mode === 'dfu' ? FIRST_ALTERNATE_STRING + n : 0]),
   );
   const functional = functionalDescriptor(of) ?? Buffer.alloc(0);
   const head = Buffer.from([9, DESCRIPTOR.configuration, 0, 0, 1, 1, 2, 0xc0, 0x32]);
@@ -102,9 +131,12 @@ function stringOf(identity: PhotonIdentity, index: number): string | undefined {
     case 1:
       return identity.product === 'other' ? 'STMicroelectronics' : 'Particle';
     case 2:
-      return identity.product === 'other' ? 'STM32  BOOTLOADER' : PLATFORMS[identity.platform].product;
+      return identity.product === 'other' ? 'STM32  BOOTLOADER' : PLATFORMS[identity.platform][identity.mode].product;
     case SERIAL_STRING:
       return identity.serial ?? undefined;
+  }
+  if (identity.mode !== 'dfu') return undefined;
+  switch (index) {
     case 4:
       return 'DFU Config';
     case 5:

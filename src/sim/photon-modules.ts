@@ -64,26 +64,38 @@ function sectorWith(module: Buffer, sizeBytes: number): Uint8Array {
   return sector;
 }
 
-const images = new Map<Platform, ReadonlyMap<number, Uint8Array>>();
+/** The module version in the header of what lies at system-part1, whole or not; 0xffff where that is erased. */
+export function systemVersionOf(flash: Flash): number {
+  return flash.read(SYSTEM_PART_1 + 10, 2).readUInt16LE(0);
+}
 
-/** What every device of a platform leaves the factory with, by sector address. One copy is shared by all. */
-export function factoryImage(platform: Platform): ReadonlyMap<number, Uint8Array> {
-  const known = images.get(platform);
+/** Of the system parts that devices leave the factory with: Device OS 0.7.0 (device-os: system/system-versions.md). */
+export const FACTORY_SYSTEM_VERSION = 207;
+
+const images = new Map<string, ReadonlyMap<number, Uint8Array>>();
+
+/**
+ * What every device of a platform leaves the factory with, by sector address. One copy is shared by all.
+ * @param version module version of the system parts
+ */
+export function factoryImage(platform: Platform, version = FACTORY_SYSTEM_VERSION): ReadonlyMap<number, Uint8Array> {
+  const name = `${platform} ${version}`;
+  const known = images.get(name);
   if (known) return known;
   const part = (start: number, index: number) =>
-    sectorWith(makeModule({ start, sizeBytes: 12_288, platform, fn: 4, index, version: 207 }), 128 * 1024);
+    sectorWith(makeModule({ start, sizeBytes: 12_288, platform, fn: 4, index, version }), 128 * 1024);
   const image = new Map([
     [0x08000000, new Uint8Array(16 * 1024).map((_, at) => (at * 17 + (at >> 7)) & 0xff)],
     [SYSTEM_PART_1, part(SYSTEM_PART_1, 1)],
     [SYSTEM_PART_2, part(SYSTEM_PART_2, 2)],
   ]);
-  images.set(platform, image);
+  images.set(name, image);
   return image;
 }
 
 /** The second system part as a bad flash leaves it: its CRC no longer fits. */
-export function brokenSystemPart(platform: Platform): Uint8Array {
-  const part = Uint8Array.from(factoryImage(platform).get(SYSTEM_PART_2) ?? []);
+export function brokenSystemPart(platform: Platform, version?: number): Uint8Array {
+  const part = Uint8Array.from(factoryImage(platform, version).get(SYSTEM_PART_2) ?? []);
   part.fill(0x00, 4096, 8192);
   return part;
 }

@@ -4,7 +4,13 @@ import type { Behaviour } from './photon-behaviour.ts';
 import type { DescriptorFlaw, Platform, Product } from './photon-descriptors.ts';
 import { Flash, INTERNAL_SECTORS, SERIAL_SECTORS, type KeepSector } from './photon-flash.ts';
 import { dctImage, defaultServerKey, type KeyKind } from './photon-image.ts';
-import { brokenSystemPart, factoryImage, SYSTEM_PART_2 } from './photon-modules.ts';
+import {
+  brokenSystemPart,
+  FACTORY_SYSTEM_VERSION,
+  factoryImage,
+  SYSTEM_PART_1,
+  SYSTEM_PART_2,
+} from './photon-modules.ts';
 import { VirtualPhoton, type Departure } from './virtual-photon.ts';
 
 /** A virtual Photon in words: what it is, what its flash holds when it is made, and what ails it. */
@@ -23,10 +29,21 @@ export interface PhotonSpec {
   readonly writeMs: number;
   /** How long a host may not open it, from its first try on: what udev takes to let a user in. */
   readonly lateAccessMs?: number;
+  // on a rack whose devices boot
+  /** From leaving the bus by a reset until it is there again, in ms; undefined: as the rack says. */
+  readonly bootMs?: number | undefined;
+  /** From being told to enter DFU mode until the reset, in ms. The real one: 1000. */
+  readonly resetMs?: number | undefined;
+  /** Once it has left DFU mode, it is never on the bus again. */
+  readonly neverBoots?: boolean;
+  /** In normal mode it stalls every way into DFU mode. */
+  readonly deaf?: boolean;
   // what the flash holds, when the device is made
   readonly keys: KeyKind;
   readonly idInDct: boolean;
   readonly systemParts: 'whole' | 'broken';
+  /** Module version of both system parts; the factory's if left out. */
+  readonly systemVersion?: number | undefined;
   /** SPKI DER; null: blank; undefined: one made for this process. */
   readonly serverKey?: Uint8Array | null | undefined;
 }
@@ -46,7 +63,14 @@ export async function makeContent(spec: PhotonSpec): Promise<FlashContent> {
   const blank = spec.keys === 'blank';
   const serverKey = spec.serverKey === undefined ? (blank ? null : await defaultServerKey()) : spec.serverKey;
   const internal = await dctImage({ deviceId: spec.deviceId, keys: spec.keys, idInDct: spec.idInDct, serverKey });
-  if (spec.systemParts === 'broken') internal.set(SYSTEM_PART_2, brokenSystemPart(spec.platform));
+  const { platform, systemVersion = FACTORY_SYSTEM_VERSION } = spec;
+  if (systemVersion !== FACTORY_SYSTEM_VERSION) {
+    for (const address of [SYSTEM_PART_1, SYSTEM_PART_2]) {
+      const part = factoryImage(platform, systemVersion).get(address);
+      if (part) internal.set(address, part);
+    }
+  }
+  if (spec.systemParts === 'broken') internal.set(SYSTEM_PART_2, brokenSystemPart(platform, systemVersion));
   return { internal, serial: new Map() };
 }
 
@@ -67,6 +91,7 @@ export function buildPhoton(spec: PhotonSpec, content: FlashContent, setting: Ph
     platform,
     bootloader,
     serial,
+    normalSerial: ownSerial,
     product,
     descriptorFlaws: spec.descriptorFlaws,
     internal: new Flash(
@@ -77,6 +102,8 @@ export function buildPhoton(spec: PhotonSpec, content: FlashContent, setting: Ph
     serialFlash: new Flash(SERIAL_SECTORS, content.serial, setting.keep?.serial),
     writeMs: spec.writeMs,
     leaveMs: spec.leaveMs,
+    resetMs: spec.resetMs,
+    deaf: spec.deaf,
     startState: spec.startState,
     behaviours: setting.behaviours,
     clock: setting.clock,

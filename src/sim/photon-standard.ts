@@ -1,17 +1,24 @@
 import { isIn, STANDARD, type SetupPacket } from '../usb/setup-packet.ts';
-import { alternateNames, descriptor, type PhotonIdentity } from './photon-descriptors.ts';
-import type { DfuMachine } from './photon-dfu.ts';
+import { alternateCount, descriptor, type PhotonIdentity } from './photon-descriptors.ts';
 import { DONE, STALL, type Reply } from './photon-request.ts';
+
+/** The driver of the one interface. */
+export interface InterfaceDriver {
+  /** The alternate setting. */
+  alternate: number;
+  /** Its configuration has changed. */
+  reset(): void;
+}
 
 /** Chapter 9 of USB 2.0, as far as a host without endpoints asks for it. All else stalls. */
 export class StandardRequests {
   readonly #identity: PhotonIdentity;
-  readonly #dfu: DfuMachine;
+  readonly #driver: InterfaceDriver;
   #configuration = 1;
 
-  constructor(identity: PhotonIdentity, dfu: DfuMachine) {
+  constructor(identity: PhotonIdentity, driver: InterfaceDriver) {
     this.#identity = identity;
-    this.#dfu = dfu;
+    this.#driver = driver;
   }
 
   get configured(): boolean {
@@ -37,7 +44,7 @@ export class StandardRequests {
       case STANDARD.getConfiguration:
         return Uint8Array.of(this.#configuration);
       case STANDARD.getInterface:
-        return this.configured && index === 0 ? Uint8Array.of(this.#dfu.alternate) : undefined;
+        return this.configured && index === 0 ? Uint8Array.of(this.#driver.alternate) : undefined;
       case STANDARD.getStatus:
         return Uint8Array.of((requestType & 0x1f) === 0 ? 1 : 0, 0); // self-powered, no remote wake-up
       default:
@@ -49,13 +56,13 @@ export class StandardRequests {
     switch (request) {
       case STANDARD.setConfiguration:
         if (value > 1) return false;
-        // The driver initialises DFU when the configuration changes only: the same one again does nothing.
-        if (value !== this.#configuration) this.#dfu.reset();
+        // The driver is initialised when the configuration changes only: the same one again does nothing.
+        if (value !== this.#configuration) this.#driver.reset();
         this.#configuration = value;
         return true;
       case STANDARD.setInterface:
-        if (!this.configured || index !== 0 || value >= alternateNames(this.#identity).length) return false;
-        this.#dfu.alternate = value;
+        if (!this.configured || index !== 0 || value >= alternateCount(this.#identity)) return false;
+        this.#driver.alternate = value;
         return true;
       case STANDARD.clearFeature:
         return true;

@@ -2,6 +2,12 @@ import type { DeviceId } from '../core/device-id.ts';
 import { hubOf, type UsbPath } from '../core/usb-path.ts';
 import type { VirtualPhoton } from './virtual-photon.ts';
 
+/**
+ * `dfu`: in DFU mode. `normal`: it runs its firmware; on the bus if the rack's devices boot, else off it, as a Photon with
+ * its USB off. `booting`: off the bus, on its way into one of the two. `dead`: off the bus, and nothing runs on it.
+ */
+export type DeviceMode = 'dfu' | 'normal' | 'booting' | 'dead';
+
 /** One socket of the rack and the device in it. */
 export class RackDevice {
   /** From 1, in the order in which the devices were made. */
@@ -13,8 +19,7 @@ export class RackDevice {
   readonly deviceId: DeviceId;
   readonly photon: VirtualPhoton;
   plugged = true;
-  /** `normal` after it has left DFU mode: it is then off the bus, as a Photon with its USB serial off. */
-  mode: 'dfu' | 'normal' = 'dfu';
+  mode: DeviceMode = 'dfu';
   /** Its number on the bus, a new one each time it appears: a handle of an earlier appearance is of no use. */
   appearance: number;
   #holder: symbol | null = null;

@@ -166,6 +166,17 @@ const KINDS: Readonly<Record<string, Kind>> = {
   'pkcs8-key': keyed('pkcs8-key', 'pkcs8'),
   'truncated-key': keyed('truncated-key', 'truncated'),
   'misread-key': keyed('misread-key', 'misread'),
+  // Of a rack whose devices boot: after leaving DFU mode it never comes back; in normal mode it stalls every way into DFU
+  // mode; each of its boots takes MS.
+  'no-boot': changing('no-boot', spec => ({ ...spec, neverBoots: true })),
+  deaf: changing('deaf', spec => ({ ...spec, deaf: true })),
+  'slow-boot': {
+    usage: 'slow-boot:MS',
+    make(arg) {
+      const ms = countOf(arg);
+      return typeof ms === 'number' ? { change: spec => ({ ...spec, bootMs: ms }) } : null;
+    },
+  },
   'slow-leave': changing('slow-leave', spec => ({ ...spec, leaveMs: 3000 })),
 };
 

@@ -5,7 +5,7 @@ import type { ControlSetup, InResult, OutResult, UsbBus, UsbPort } from '../usb/
 import { busyFault, goneFault, ioFault, stallFault, timeoutFault } from '../usb/port-faults.ts';
 import { DESCRIPTOR, LANGUAGE_EN_US, setInterface, setupPacket } from '../usb/setup-packet.ts';
 import { decodeStringDescriptor } from '../usb/usb-descriptors.ts';
-import { descriptor, PLATFORMS, SERIAL_STRING, VENDOR_ID, type PhotonIdentity } from './photon-descriptors.ts';
+import { descriptor, productIdOf, SERIAL_STRING, VENDOR_ID, type PhotonIdentity } from './photon-descriptors.ts';
 import { Moment } from './photon-ep0.ts';
 import type { Reply } from './photon-request.ts';
 import type { RackDevice } from './rack-device.ts';
@@ -66,7 +66,7 @@ class SimPort implements UsbPort {
     this.path = device.busId;
     this.hub = device.hub;
     this.instance = String(device.appearance);
-    this.productId = PLATFORMS[identity.platform].productId;
+    this.productId = productIdOf(identity);
     this.release = identity.release;
     this.serialNumber = serialOf(identity);
     this.#device = device;

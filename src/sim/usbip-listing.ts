@@ -1,12 +1,13 @@
 import type { ListedDevice } from '../usb/usbip-operations.ts';
-import { PLATFORMS, VENDOR_ID } from './photon-descriptors.ts';
+import { interfaceKind, productIdOf, VENDOR_ID } from './photon-descriptors.ts';
 import type { RackDevice } from './rack-device.ts';
 
 const FULL_SPEED = 2;
 
 /** A device as a USB/IP list names it. Its number changes each time it appears, as on a real bus. */
 export function listedDevice({ busId, photon, appearance }: RackDevice): ListedDevice {
-  const { platform, release } = photon.identity;
+  const { identity } = photon;
+  const [interfaceClass, subclass, protocol] = interfaceKind(identity);
   const [bus = 1, hub = 1] = busId.split(/[-.]/).map(Number);
   return {
     path: `/sys/devices/photon-fleet/usb${bus}/${bus}-${hub}/${busId}`,
@@ -15,8 +16,8 @@ export function listedDevice({ busId, photon, appearance }: RackDevice): ListedD
     deviceNumber: appearance,
     speed: FULL_SPEED,
     vendorId: VENDOR_ID,
-    productId: PLATFORMS[platform].productId,
-    release,
+    productId: productIdOf(identity),
+    release: identity.release,
     deviceClass: 0,
     subclass: 0,
     protocol: 0,
@@ -24,6 +25,6 @@ export function listedDevice({ busId, photon, appearance }: RackDevice): ListedD
     configurations: 1,
     interfaceCount: 1,
     // The alternate settings are one interface.
-    interfaces: [{ interfaceClass: 0xfe, subclass: 1, protocol: 2 }],
+    interfaces: [{ interfaceClass, subclass, protocol }],
   };
 }

@@ -3,25 +3,35 @@ import { systemClock, type Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import { isIn, PORT_RESET, type SetupPacket } from '../usb/setup-packet.ts';
 import type { Behaviour, Grip } from './photon-behaviour.ts';
-import type { DescriptorFlaw, PhotonIdentity, Platform, Product } from './photon-descriptors.ts';
+import type { DescriptorFlaw, PhotonIdentity, Platform, Product, UsbMode } from './photon-descriptors.ts';
 import { DfuMachine } from './photon-dfu.ts';
 import { Moment, orMoment, Turns } from './photon-ep0.ts';
 import type { Flash } from './photon-flash.ts';
 import type { MediaResult } from './photon-media.ts';
 import { PhotonMemory, type Serving } from './photon-memory.ts';
+import { systemPartsWhole } from './photon-modules.ts';
+import { NormalMode } from './photon-normal.ts';
 import { CANCELLED, GONE, isDfu, nameOf, STALL, type DeviceRequest, type Reply } from './photon-request.ts';
 import { PhotonRecord } from './photon-record.ts';
 import { StandardRequests } from './photon-standard.ts';
 
-/** Why a device is no longer on the bus. `left` and `power-cut`: it is in normal mode when it is next seen. */
-export type Departure = 'unplugged' | 'left' | 'crashed' | 'power-cut';
+/**
+ * Why a device is no longer on the bus. `left` and `power-cut`: it starts its firmware and is in normal mode when it is
+ * next seen. `reset`: it was in normal mode, and is in DFU mode then.
+ */
+export type Departure = 'unplugged' | 'left' | 'crashed' | 'power-cut' | 'reset';
+
+/** DFU 1.1, 6.1.2: appIDLE, the state of a device that is not in DFU mode. */
+const APP_IDLE = 0;
 
 export interface PhotonOptions {
   readonly deviceId: DeviceId;
   readonly platform: Platform;
   readonly bootloader: 'new' | 'old';
-  /** What iSerialNumber says; null: there is none. */
+  /** What iSerialNumber says in DFU mode; null: there is none. */
   readonly serial: string | null;
+  /** What it says in normal mode. */
+  readonly normalSerial: string;
   readonly product: Product;
   readonly descriptorFlaws?: readonly DescriptorFlaw[] | undefined;
   readonly internal: Flash;
@@ -30,8 +40,13 @@ export interface PhotonOptions {
   readonly writeMs: number;
   /** From the GETSTATUS of a leave until the device is gone, in ms. The real one: 500. */
   readonly leaveMs?: number | undefined;
+  /** From being told in normal mode to enter DFU mode until the device is gone, in ms. The real one: 1000. */
+  readonly resetMs?: number | undefined;
+  /** In normal mode it stalls every way into DFU mode. */
+  readonly deaf?: boolean | undefined;
   /** The DFU state in which it is found when first powered. */
   readonly startState?: number | undefined;
+  /** Laid on top of DFU mode; normal mode has none. */
   readonly behaviours?: readonly Behaviour[] | undefined;
   readonly clock?: Clock | undefined;
   /**
@@ -51,18 +66,21 @@ interface Power {
 type Answer = Reply | 'hung' | Promise<Reply | 'hung'>;
 
 /**
- * One Photon in DFU mode, at the level of control transfers. It does what the vendor's bootloader does (device-os: its
+ * One Photon at the level of control transfers. In DFU mode it does what the vendor's bootloader does (device-os: its
  * bootloader and USB DFU sources), in the time that it takes, and serves one transfer after the other, as endpoint 0 does.
+ * In normal mode it is what `NormalMode` says. Whoever powers it says which; it never changes while it is powered.
  */
 export class VirtualPhoton {
   readonly deviceId: DeviceId;
-  readonly identity: PhotonIdentity;
   readonly record = new PhotonRecord();
   readonly #options: PhotonOptions;
   readonly #clock: Clock;
   readonly #memory: PhotonMemory;
   readonly #dfu: DfuMachine;
   readonly #standard: StandardRequests;
+  readonly #dfuIdentity: PhotonIdentity;
+  readonly #normal: NormalMode;
+  #mode: UsbMode = 'dfu';
   readonly #turns = new Turns();
   /** Comes when the power goes; null while off. */
   #power: Power | null = null;
@@ -81,7 +99,14 @@ export class VirtualPhoton {
     const old = options.bootloader === 'old';
     const { platform, bootloader, product, serial, internal, serialFlash, writeMs } = options;
     const flaws = options.descriptorFlaws ?? [];
-    this.identity = { platform, release: old ? 0x0200 : 0x0250, serial, product, flaws };
+    this.#dfuIdentity = { mode: 'dfu', platform, release: old ? 0x0200 : 0x0250, serial, product, flaws };
+    this.#normal = new NormalMode({
+      platform,
+      serial: options.normalSerial,
+      internal,
+      deaf: options.deaf ?? false,
+      enteringDfu: () => this.#departIn(options.resetMs ?? 1000, 'reset'),
+    });
     this.#memory = new PhotonMemory({
       platform,
       bootloader,
@@ -104,11 +129,11 @@ export class VirtualPhoton {
           this.record.violation(`DNLOAD of ${bytes} bytes: memory behind the 4096-byte buffer is overwritten`);
           this.#depart('crashed');
         },
-        leaving: () => this.#leave(),
+        leaving: () => this.#departIn(options.leaveMs ?? 500, 'left'),
       },
       old,
     );
-    this.#standard = new StandardRequests(this.identity, this.#dfu);
+    this.#standard = new StandardRequests(this.#dfuIdentity, this.#dfu);
     this.powerOn();
   }
 
@@ -116,8 +141,25 @@ export class VirtualPhoton {
     return this.#power !== null;
   }
 
+  /** The mode in which it is, or in which it last was on the bus. */
+  get mode(): UsbMode {
+    return this.#mode;
+  }
+
+  /** What it says it is, in this mode. */
+  get identity(): PhotonIdentity {
+    return this.#mode === 'dfu' ? this.#dfuIdentity : this.#normal.identity;
+  }
+
+  /** Where a reset takes it. Without whole system parts newer bootloaders stay, older ones start what is not there. */
+  get bootsInto(): UsbMode | 'dead' {
+    const { internal, platform, bootloader } = this.#options;
+    if (systemPartsWhole(internal, platform)) return 'normal';
+    return bootloader === 'new' ? 'dfu' : 'dead';
+  }
+
   get dfuState(): number {
-    return this.#dfu.state;
+    return this.#mode === 'dfu' ? this.#dfu.state : APP_IDLE;
   }
 
   /** Sectors rewritten by DCT blocks since it was made. */
@@ -125,9 +167,10 @@ export class VirtualPhoton {
     return this.#memory.dct.rewrites;
   }
 
-  /** Plugged in, in DFU mode: the bootloader starts anew. */
-  powerOn(): void {
+  /** On the bus: the bootloader, or the firmware, starts anew. */
+  powerOn(mode: UsbMode = 'dfu'): void {
     if (this.#power) return;
+    this.#mode = mode;
     const abort = new AbortController();
     setMaxListeners(0, abort.signal);
     const off = new Moment();
@@ -135,6 +178,10 @@ export class VirtualPhoton {
     this.#power = { off, signal: abort.signal };
     this.#hung = false;
     this.#orphanedStall = false;
+    if (mode === 'normal') {
+      this.#normal.powerOn();
+      return;
+    }
     this.#memory.powerOn();
     this.#dfu.powerOn();
     this.#standard.powerOn();
@@ -165,7 +212,8 @@ export class VirtualPhoton {
       (turn.ready ?? Promise.resolve()).then(() => false),
       [power.off, true],
     );
-    if (!gone) {
+    if (!gone && this.#mode === 'normal') this.#normal.reset();
+    else if (!gone) {
       this.#orphanedStall = false;
       this.#dfu.reset();
       for (const behaviour of this.#options.behaviours ?? []) behaviour.reset?.();
@@ -232,11 +280,12 @@ export class VirtualPhoton {
         : power.off.came
           ? GONE // by what it was asked for
           : served;
-    this.record.request(request, reply, this.#dfu.state);
+    this.record.request(request, reply, this.dfuState);
     return reply;
   }
 
   #serve(request: DeviceRequest, serving: Serving, cancelled: Moment): Reply | Promise<Reply> {
+    if (this.#mode === 'normal') return this.#normal.answer(request);
     this.#serving = serving;
     if (this.#orphanedStall) {
       this.#orphanedStall = false;
@@ -306,11 +355,11 @@ export class VirtualPhoton {
     return this.#serving ? await act(this.#serving) : 'failed';
   }
 
-  #leave(): void {
+  #departIn(ms: number, why: Departure): void {
     const power = this.#power;
     if (!power) return;
-    void this.#clock.sleep(this.#options.leaveMs ?? 500, power.signal).then(() => {
-      if (!power.off.came) this.#depart('left');
+    void this.#clock.sleep(ms, power.signal).then(() => {
+      if (!power.off.came) this.#depart(why);
     });
   }
 

@@ -1,12 +1,14 @@
-import { systemClock, type Clock } from '../core/clock.ts';
+import type { Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import { Fault } from '../core/errors.ts';
-import type { Platform } from './photon-descriptors.ts';
+import type { Platform, UsbMode } from './photon-descriptors.ts';
 import { buildPhoton, makeContent, type FlashContent, type PhotonSpec } from './photon-spec.ts';
 import { RackDevice } from './rack-device.ts';
 import { strikes, type RackFault } from './rack-faults.ts';
 import { freeSocket, simulatedId } from './rack-layout.ts';
+import { Returns } from './rack-returns.ts';
 import { RackState, type DeviceRecord } from './rack-state.ts';
+import type { Departure } from './virtual-photon.ts';
 
 /** What may be said of one device; what is left out comes from the rack. */
 export interface DeviceOptions {
@@ -29,6 +31,14 @@ export interface RackOptions {
   readonly writeMs: number;
   /** From leaving DFU mode until off the bus; 500 as the real one, if left out. */
   readonly leaveMs?: number;
+  /** Devices that leave DFU mode start their firmware, and are on the bus in normal mode; if not, they are off it. */
+  readonly boots?: boolean;
+  /** From leaving the bus by a reset until it is there again, in ms; 300 if left out. */
+  readonly bootMs?: number;
+  /** From being told in normal mode to enter DFU mode until off the bus; 1000 as the real one, if left out. */
+  readonly resetMs?: number;
+  /** Module version of the system parts with which devices are made; 207 if left out, which is Device OS 0.7.0. */
+  readonly systemVersion?: number;
   /** `blank`: no key is generated and the fields are 0xFF, for slow machines. */
   readonly keys?: 'made' | 'blank';
   /** SPKI DER of the server key on the devices; null: blank. */
@@ -44,10 +54,10 @@ export interface VirtualRack {
   readonly clock: Clock | undefined;
   /** By bus ID. Throws where there is none: a mistake of the caller. */
   device(busId: string): RackDevice;
-  /** In DFU mode, whatever it was before. */
+  /** In DFU mode, whatever it was before; nothing happens where it is on the bus. */
   plug(busId: string): void;
   unplug(busId: string): void;
-  /** A device in normal mode comes back in DFU mode. */
+  /** By its buttons: a device that is plugged and not in DFU mode appears in DFU mode, at once. */
   enterDfu(busId: string): void;
   add(options?: DeviceOptions): Promise<RackDevice>;
   /** Calls back after a device came or went. @returns what ends it */
@@ -80,8 +90,7 @@ class Rack implements VirtualRack {
   readonly #state: RackState | null;
   readonly #listeners = new Set<() => void>();
   readonly #taken = new Set<string>();
-  /** Devices off the bus that come back by themselves; aborted when a hand is quicker. */
-  readonly #returning = new Map<RackDevice, AbortController>();
+  readonly #returns: Returns;
   #made = 0;
   #numbered = 0;
 
@@ -89,6 +98,7 @@ class Rack implements VirtualRack {
     this.#options = options;
     this.#state = state;
     this.clock = options.clock;
+    this.#returns = new Returns(options.clock);
   }
 
   async fill(): Promise<void> {
@@ -117,7 +127,7 @@ class Rack implements VirtualRack {
 
   plug(busId: string): void {
     const device = this.device(busId);
-    this.#stopReturn(device);
+    this.#returns.stop(device);
     if (device.onBus) return;
     device.plugged = true;
     this.#appear(device);
@@ -125,7 +135,7 @@ class Rack implements VirtualRack {
 
   unplug(busId: string): void {
     const device = this.device(busId);
-    this.#stopReturn(device);
+    this.#returns.stop(device);
     if (!device.plugged) return;
     device.plugged = false;
     device.photon.powerOff();
@@ -135,7 +145,14 @@ class Rack implements VirtualRack {
 
   enterDfu(busId: string): void {
     const device = this.device(busId);
-    if (device.plugged && !device.onBus) this.#appear(device);
+    if (!device.plugged || (device.onBus && device.mode === 'dfu')) return;
+    this.#returns.stop(device);
+    if (device.onBus) {
+      device.photon.powerOff();
+      device.vanished();
+      this.#changed();
+    }
+    this.#appear(device);
   }
 
   async add(options: DeviceOptions = {}): Promise<RackDevice> {
@@ -155,7 +172,7 @@ class Rack implements VirtualRack {
 
   async close(): Promise<void> {
     for (const device of this.devices) {
-      this.#stopReturn(device);
+      this.#returns.stop(device);
       device.photon.powerOff();
       device.vanished();
     }
@@ -164,24 +181,31 @@ class Rack implements VirtualRack {
     await this.#state?.close();
   }
 
-  #appear(device: RackDevice): void {
-    device.mode = 'dfu';
+  #appear(device: RackDevice, mode: UsbMode = 'dfu'): void {
+    device.mode = mode;
     device.appearance = this.#nextNumber();
-    device.photon.powerOn();
+    device.photon.powerOn(mode);
     this.#changed();
   }
 
-  #returnIn(ms: number, device: RackDevice): void {
-    const stop = new AbortController();
-    this.#returning.set(device, stop);
-    void (this.clock ?? systemClock).sleep(ms, stop.signal).then(() => {
-      if (!stop.signal.aborted) this.plug(device.busId);
-    });
+  #departed(device: RackDevice, spec: PhotonSpec, why: Departure, backInMs: number | undefined): void {
+    // A crashed bootloader answers nobody until it is replugged, just like one whose cable was pulled.
+    if (why === 'unplugged' || why === 'crashed') device.plugged = false;
+    else this.#boot(device, spec, why);
+    device.vanished();
+    if (backInMs !== undefined) this.#returns.in(backInMs, device, () => this.plug(device.busId));
+    this.#changed();
   }
 
-  #stopReturn(device: RackDevice): void {
-    this.#returning.get(device)?.abort();
-    this.#returning.delete(device);
+  #boot(device: RackDevice, spec: PhotonSpec, why: 'left' | 'power-cut' | 'reset'): void {
+    if (!this.#options.boots) {
+      device.mode = 'normal';
+      return;
+    }
+    const mode = why === 'reset' ? 'dfu' : spec.neverBoots ? 'dead' : device.photon.bootsInto;
+    device.mode = mode === 'dead' ? 'dead' : 'booting';
+    if (mode === 'dead') return;
+    this.#returns.in(spec.bootMs ?? this.#options.bootMs ?? 300, device, () => this.#appear(device, mode));
   }
 
   /** As a kernel numbers what it finds, but for the limit of 127 a bus. */
@@ -226,6 +250,8 @@ class Rack implements VirtualRack {
       idInDct: true,
       systemParts: 'whole',
       serverKey: this.#options.serverKey,
+      systemVersion: this.#options.systemVersion,
+      resetMs: this.#options.resetMs,
     };
     return this.#of(record, faults).reduce((spec, { effect }) => effect.change?.(spec) ?? spec, plain);
   }
@@ -254,14 +280,7 @@ class Rack implements VirtualRack {
       behaviours: this.#of(record, faults).flatMap(({ effect }) => effect.behaviour?.() ?? []),
       clock: this.clock,
       keep: keep ?? undefined,
-      onDeparture: (why, backInMs) => {
-        // A crashed bootloader answers nobody until it is replugged, just like one whose cable was pulled.
-        if (why === 'left' || why === 'power-cut') device.mode = 'normal';
-        else device.plugged = false;
-        device.vanished();
-        if (backInMs !== undefined) this.#returnIn(backInMs, device);
-        this.#changed();
-      },
+      onDeparture: (why, backInMs) => this.#departed(device, spec, why, backInMs),
     });
     const device = new RackDevice(index, busId, photon, this.#nextNumber(), spec.lateAccessMs);
     this.devices.push(device);

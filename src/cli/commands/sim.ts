@@ -8,6 +8,8 @@ export interface SimArgs {
   readonly hubs: number | undefined;
   readonly state: string | undefined;
   readonly 'write-ms': number;
+  readonly boots: boolean | undefined;
+  readonly 'system-version': number;
   readonly fault: readonly string[] | undefined;
   readonly ids: string | undefined;
   readonly manifest: string | undefined;
@@ -45,6 +47,16 @@ export const simCommand: CommandSpec<SimArgs> = {
         default: 300,
         describe: 'rack: how long a flash write takes',
       })
+      .option('boots', {
+        type: 'boolean',
+        describe: 'rack: devices that leave DFU mode start their firmware, and are on the bus in normal mode',
+      })
+      .option('system-version', {
+        type: 'number',
+        requiresArg: true,
+        default: 207,
+        describe: 'rack: module version of the firmware on new devices; it tells how they are brought into DFU mode',
+      })
       .option('ids', { type: 'string', requiresArg: true, describe: 'rack: take the device IDs from this manifest' })
       .option('manifest', {
         type: 'string',
@@ -69,6 +81,7 @@ export const simCommand: CommandSpec<SimArgs> = {
   examples: [
     ['$0 sim rack --count 16 --hubs 4 --manifest rack.csv', 'a rack at 127.0.0.1:3240'],
     ['$0 sim rack --fault "#3:write-flip" --fault "*:old-bootloader"', 'with faults'],
+    ['$0 sim rack --boots --system-version 1403', 'devices that boot, with Device OS 1.4.1'],
     ['$0 sim cloud --fault status:503:5', 'a cloud that is down for five requests'],
   ],
   run: async (args, context) => {
