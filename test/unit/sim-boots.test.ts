@@ -332,6 +332,16 @@ describe('a device in normal mode', () => {
     expect(device).toMatchObject({ mode: 'dfu', appearance: now });
   });
 
+  test('is brought into DFU mode by hand while it boots, and stays there', async () => {
+    const made = await bench();
+    await leave(made);
+    made.rack.enterDfu('1-1.1');
+    const { appearance } = made.device;
+    await made.clock.advance(60_000);
+    expect(made.device).toMatchObject({ mode: 'dfu', onBus: true, appearance });
+    expect(await made.host.status()).toBe('2/0');
+  });
+
   test('keeps its system parts in the state folder, and is in DFU mode when the rack is made again', async () => {
     using folder = tempFolder();
     const stateDir = folder.file('state');
