@@ -78,25 +78,34 @@ export async function enterDfu(port: UsbPort, clock: Clock): Promise<void> {
   }
 }
 
-/** @returns false where the device does not speak the service protocol */
+/**
+ * INIT gives the request a number (or says BUSY while another one is under way), CHECK asks what became of it; the device
+ * resets once the result has been taken.
+ * @returns false where the device does not speak the service protocol
+ */
 async function askedByService(port: UsbPort, clock: Clock): Promise<boolean> {
-  let reply = await service(port, vendor(SERVICE.INIT, 0, ENTER_DFU));
+  const init = vendor(SERVICE.INIT, 0, ENTER_DFU);
+  let reply = await service(port, init);
   if (reply === null) return false;
-  const { id } = reply;
+  let { id } = reply;
   const until = clock.monotonicMs() + CHECK_FOR_MS;
-  while (reply.status === STATUS.PENDING || reply.status === STATUS.BUSY) {
+  while (reply.status === STATUS.PENDING || reply.status === STATUS.BUSY || isAccepted(reply)) {
     if (clock.monotonicMs() >= until) throw refused(port, 'it does not come to an end with the request for DFU mode');
-    await clock.sleep(CHECK_EVERY_MS);
-    const again: ControlSetup =
-      reply.status === STATUS.BUSY || id === null ? vendor(SERVICE.INIT, 0, ENTER_DFU) : vendor(SERVICE.CHECK, 0, id);
-    reply = await service(port, again);
+    if (!isAccepted(reply)) await clock.sleep(CHECK_EVERY_MS);
+    reply = await service(port, id === null ? init : vendor(SERVICE.CHECK, 0, id));
     if (reply === null) throw refused(port, 'it refuses to tell what became of the request for DFU mode');
+    id ??= reply.id;
   }
   const { status, result } = reply;
   if (status !== STATUS.OK || (result ?? 0) < 0) {
     throw refused(port, `it refuses DFU mode (status ${status}, result ${result ?? 0})`);
   }
   return true;
+}
+
+/** The request has its number, and no result yet. */
+function isAccepted({ status, id, result }: ServiceReply): boolean {
+  return status === STATUS.OK && id !== null && result === null;
 }
 
 async function service(port: UsbPort, setup: ControlSetup): Promise<ServiceReply | null> {
