@@ -4,7 +4,7 @@ import { printable } from '../core/printable.ts';
 import { comparePaths } from '../core/usb-path.ts';
 import { DfuDevice } from '../dfu/dfu-device.ts';
 import { dctAlternate } from '../job/alternates.ts';
-import { readModules } from '../job/modules-on-device.ts';
+import { isPart2Empty, readModules } from '../job/modules-on-device.ts';
 import type { ModuleThere } from '../job/modules-on-device.ts';
 import { readDct } from '../job/steps/preflight.ts';
 import { DeviceQueues } from '../fleet/queues.ts';
@@ -72,10 +72,7 @@ async function describe(port: UsbPort): Promise<ListedDevice | null> {
     const alternate = dctAlternate(device);
     await device.toIdle();
     modules = await modulesOf(device);
-    if (modules?.some(({ slot, state }) => slot === 'system-part2' && state === 'empty')) {
-      // It may have been erased a moment ago, and then asking for the DCT hangs the bootloader.
-      throw new Fault('DCT_UNREADABLE', 'system-part2 is empty');
-    }
+    if (modules && isPart2Empty(modules)) throw new Fault('DCT_UNREADABLE', 'system-part2 is empty');
     const dct = await readDct(device, alternate);
     const { classification } = classifyPrivateKey(fieldOf(dct, DCT.DEVICE_PRIVATE_KEY));
     const dctId = idFromDct(dct);

@@ -14,10 +14,10 @@ declare module 'binary-version-reader' {
     };
   }
 
-  class HalModuleParser {
+  interface HalModuleParser {
     parseBuffer(file: { readonly filename: string; readonly fileBuffer: Buffer }): Promise<ParsedModule>;
   }
 
-  const reader: { readonly HalModuleParser: typeof HalModuleParser };
+  const reader: { readonly HalModuleParser: new () => HalModuleParser };
   export default reader;
 }

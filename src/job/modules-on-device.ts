@@ -62,6 +62,11 @@ async function readSlot(device: DfuDevice, alternate: number, slot: Slot): Promi
   };
 }
 
+/** It may have been erased a moment ago, and then asking for the DCT hangs the bootloader. */
+export function isPart2Empty(there: readonly Pick<ModuleThere, 'slot' | 'state'>[]): boolean {
+  return there.some(({ slot, state }) => slot === 'system-part2' && state === 'empty');
+}
+
 /** Whether the last four bytes are the CRC-32 of all that stands before them, big endian. */
 export function hasRightCrc(module: Uint8Array): boolean {
   const end = module.length - CRC_BYTES;

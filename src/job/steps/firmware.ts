@@ -3,16 +3,20 @@ import { allBytesAre, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { ModuleRecord, WantedRecord } from '../../core/ledger.ts';
 import { DCT } from '../../photon/dct.ts';
+import { idFromDct } from '../../photon/identity.ts';
 import { unmetDependency } from '../../photon/modules.ts';
 import { dctAlternate } from '../alternates.ts';
+import { checkDctId } from '../dct-id.ts';
 import { nameOf } from '../firmware-files.ts';
 import type { FirmwareOptions, WantedModule } from '../firmware-files.ts';
 import { flashModule } from '../flash-module.ts';
-import { flashAlternate, readModules } from '../modules-on-device.ts';
+import { flashAlternate, isPart2Empty, readModules } from '../modules-on-device.ts';
 import type { ModuleThere } from '../modules-on-device.ts';
 import { platformOfPort } from '../port-facts.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
+
+const SYSTEM_PARTS = ['system-part1', 'system-part2'];
 
 const file = z.string().min(1).optional();
 
@@ -28,7 +32,7 @@ export const firmware: Step<FirmwareOptions> = {
   options: z.strictObject({ 'system-part1': file, 'system-part2': file, 'user-part': file }),
   deadlineMs: 300_000,
   async run(context) {
-    const { subject, attemptId, plan, device, ledger, clock, drain } = context;
+    const { subject, attemptId, plan, device, ledger, clock, work } = context;
     const { deviceId } = subject;
     const wanted = plan.firmware ?? [];
     checkPlatform(context, wanted);
@@ -42,17 +46,18 @@ export const firmware: Step<FirmwareOptions> = {
     if (differing.length === 0) {
       if (!open || !open.wanted.every(module => isThere(module, before))) {
         checkPart2(context, before);
+        work.partsWhole = SYSTEM_PARTS.every(slot => before.some(one => one.slot === slot && one.state === 'whole'));
         return 'skipped';
       }
       // Every byte was there when an earlier attempt was cut: what is missing is that it is on record, and the reset.
       await ledger.endFlash({ flashId: open.flashId, attemptId, modules: before.map(asRecord), at: clock.now() });
       return end(open.wanted);
     }
-    if (drain.aborted) throw new Fault('INTERRUPTED', 'interrupted before anything was written');
+    stopWhereAsked(context, 'anything');
     if (!open) await keepUnreadable(context, before);
     const { flashId } = await ledger.beginFlash({ deviceId, attemptId, wanted: wanted.map(asWanted), at: clock.now() });
     for (const module of differing) {
-      if (drain.aborted) throw new Fault('INTERRUPTED', `interrupted before ${module.slot} was written`);
+      stopWhereAsked(context, module.slot);
       await flashModule(context, alternate, module);
     }
     const after = await readModules(device);
@@ -75,6 +80,11 @@ function end(written: readonly { readonly slot: string }[]): 'ok' {
     'RESET_NEEDED',
     'the system parts are new: the device has to start anew before its DCT can be touched',
   );
+}
+
+/** Between parts, and never in the midst of one. @throws Fault INTERRUPTED */
+function stopWhereAsked({ drain }: StepContext, what: string): void {
+  if (drain.aborted) throw new Fault('INTERRUPTED', `interrupted before ${what} was written`);
 }
 
 /** Only modules of the device's own platform: those of the other one have drivers for other hardware. */
@@ -121,7 +131,9 @@ async function keepUnreadable(context: StepContext, there: readonly ModuleThere[
   if (!isPart2Empty(there)) {
     const dct = await device.read(dctAlternate(device), 0, DCT.LENGTH);
     const isReadable = !allBytesAre(dct, 0);
+    const id = isReadable ? idFromDct(dct) : null;
     wipe(dct);
+    checkDctId(context, id);
     if (isReadable) return;
   }
   await keepRawCopies(context);
@@ -133,10 +145,6 @@ function checkPart2({ device }: StepContext, there: readonly ModuleThere[]): voi
   throw new Fault('DCT_UNREADABLE', 'system-part2 is empty, and without it there is no way to the DCT', {
     facts: { path: device.port.path },
   });
-}
-
-export function isPart2Empty(there: readonly ModuleThere[]): boolean {
-  return there.some(({ slot, state }) => slot === 'system-part2' && state === 'empty');
 }
 
 function isThere(wanted: { readonly slot: string; readonly sha256: string }, there: readonly ModuleThere[]): boolean {
