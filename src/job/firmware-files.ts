@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { sha256Hex } from '../core/bytes.ts';
 import { Fault } from '../core/errors.ts';
+import { printable } from '../core/printable.ts';
 import { systemCode } from '../core/system-code.ts';
 import type { Platform } from '../photon/identity.ts';
 import {
@@ -112,7 +113,7 @@ function readFile(slot: SlotName, file: string): Buffer {
     return readFileSync(file);
   } catch (cause) {
     if (cause instanceof Fault) throw cause;
-    throw new Fault('FIRMWARE_INVALID', `${file}: it can't be read (${systemCode(cause)})`, {
+    throw new Fault('FIRMWARE_INVALID', `${printable(file, 4096)}: it can't be read (${systemCode(cause)})`, {
       hint: 'check the path and the permissions of the file; a relative one counts from the folder of the job file',
       cause,
     });
@@ -132,7 +133,7 @@ function checkSuffix(bytes: Buffer, file: string): void {
 }
 
 function invalid(file: string, what: string): Fault {
-  return new Fault('FIRMWARE_INVALID', `${file}: it ${what}`);
+  return new Fault('FIRMWARE_INVALID', `${printable(file, 4096)}: it ${what}`);
 }
 
 export function nameOf(platform: Platform): string {
