@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { allBytesAre, sha256Hex } from '../core/bytes.ts';
 import { Fault } from '../core/errors.ts';
-import type { ModuleState } from '../core/ledger.ts';
+import type { ModuleState } from '../core/firmware-record.ts';
 import type { DfuDevice } from '../dfu/dfu-device.ts';
 import { parseMemoryMap, runAt } from '../dfu/memory-map.ts';
 import { ALTERNATE } from '../photon/dct.ts';

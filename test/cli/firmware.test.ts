@@ -91,6 +91,9 @@ describe('killed at each of its points', () => {
         const { code } = await run(rack.address, { [FAIL_VARIABLE]: point }, '--only', rack.devices[n]!.deviceId);
         expect({ point, code }).toEqual({ point, code: null });
       }
+      const between = rack.devices[cases.indexOf('flash:erased')]!.deviceId;
+      expect((await bench.run(['history', between])).stdout).toContain('not through: the device is between parts');
+      expect((await bench.run(['audit', 'verify'])).code).toBe(0);
       const flashed = jsonLines((await run(rack.address)).stdout).filter(({ type }) => type === 'device');
       expect(flashed.map(({ code }) => code)).toEqual(cases.map(() => 'RESET_NEEDED'));
       for (let device = 1; device <= cases.length; device += 1) {

@@ -247,6 +247,23 @@ describe('a device that fails in the middle', () => {
     await expectWhole(station);
   });
 
+  test('is not left in the midst of a part by an interrupt, and goes on with the next part in the next run', async () => {
+    await using station = await Station.open();
+    const stop = new AbortController();
+    station.rack.devices[0]!.photon.record.listen(() => {
+      if (erased(station).length === 1) stop.abort();
+    });
+    const { devices } = await station.run({ job: jobOf(both()), drain: stop.signal });
+    expect(devices.get(station.id(0))).toMatchObject({ outcome: 'aborted', code: 'INTERRUPTED' });
+    expect(devices.get(station.id(0))?.message).toBe('interrupted before system-part2 was written');
+    expect(erased(station)).toEqual(PART1);
+    expect(await onDevice(station, parts.part1)).toBe(true);
+    const second = await station.run({ job: jobOf(both()) });
+    expect(second.devices.get(station.id(0))).toMatchObject({ code: 'RESET_NEEDED' });
+    expect(erased(station)).toEqual([...PART1, ...PART2]);
+    await expectWhole(station);
+  });
+
   test('whose flash is bad is no pass', async () => {
     await using station = await Station.open({ faults: ['#1:write-flip'] });
     const { devices } = await station.run({ job: jobOf(both()) });

@@ -1,6 +1,6 @@
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
-import type { ModuleRecord } from '#src/core/ledger.ts';
+import type { ModuleRecord } from '#src/core/firmware-record.ts';
 import { deviceIdOf, RecordBench } from '../support/record-bench.ts';
 
 const deviceId = deviceIdOf(1);

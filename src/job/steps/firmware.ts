@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { allBytesAre, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
-import type { ModuleRecord, WantedRecord } from '../../core/ledger.ts';
+import type { ModuleRecord, WantedRecord } from '../../core/firmware-record.ts';
 import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
 import { unmetDependency } from '../../photon/modules.ts';

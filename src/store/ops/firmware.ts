@@ -1,5 +1,12 @@
 import type { DeviceId } from '../../core/device-id.ts';
-import type { EndedFlash, ModuleRecord, NewFlash, OpenFlash, SeenModules, WantedRecord } from '../../core/ledger.ts';
+import type {
+  EndedFlash,
+  ModuleRecord,
+  NewFlash,
+  OpenFlash,
+  SeenModules,
+  WantedRecord,
+} from '../../core/firmware-record.ts';
 import type { Db } from '../db.ts';
 
 /*

@@ -1,6 +1,6 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
-import type { ModuleRecord, WantedRecord } from '../../core/ledger.ts';
+import type { ModuleRecord, WantedRecord } from '../../core/firmware-record.ts';
 import type { Db } from '../db.ts';
 import { deviceEvents, journalBegan } from './device-events.ts';
 import type { DeviceEvent } from './device-events.ts';
