@@ -32,6 +32,7 @@ const vendors = {
   yargs: ['cli'],
   'csv-parse': ['manifest'],
   yaml: ['config', 'job'],
+  'binary-version-reader': ['job'],
   'age-encryption': ['vault'],
   '@scure/base': ['vault'],
   'cli-table3': ['report'],

@@ -15,8 +15,8 @@ export default {
     'bundle/journal/chain-thread': 'dist/store/journal/chain-thread.js',
     'bundle/sealing-thread': 'dist/vault/sealing-thread.js',
   },
-  // What brings machine code, or looks for files beside its own.
-  external: ['usb', 'better-sqlite3', 'pino'],
+  // What brings machine code, looks for files beside its own, or is seldom needed and brings much.
+  external: ['usb', 'better-sqlite3', 'pino', 'binary-version-reader'],
   platform: 'node',
   output: {
     dir: 'dist',

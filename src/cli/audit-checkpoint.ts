@@ -76,8 +76,8 @@ export async function sealJournal(config: Config, store: Store, { out }: Command
 
 /** What of the configuration says how devices and keys are treated. Nothing of it is secret. */
 export function auditedSettings({ values }: Config): Record<string, unknown> {
-  const { cloud, server, vault, audit, quarantineAfter } = values;
-  return { cloud, server, vault, audit, quarantineAfter };
+  const { cloud, server, firmware, vault, audit, quarantineAfter } = values;
+  return { cloud, server, firmware, vault, audit, quarantineAfter };
 }
 
 const noteFile = (stationId: string, seq: number): string => `${stationId}-${String(seq).padStart(12, '0')}.note`;

@@ -29,6 +29,9 @@ const WORDS: Readonly<Record<string, string>> = {
   restored: 'earlier key put back',
   quarantined: 'put into quarantine',
   released: 'released from quarantine',
+  'modules-seen': 'modules seen',
+  'flash-begun': 'flashing begun',
+  flashed: 'flashed, every byte proven',
   'restore-asked': 'restore asked for',
 };
 
@@ -115,9 +118,11 @@ function whyOf(told: DeviceEvent): string | null {
     status === null ? null : `status ${status}`,
     text(told['reason']),
     text(told['why']),
+    listed(told['wanted'] ?? told['modules']),
   ].filter(part => part !== null);
   return parts.length === 0 ? null : parts.join(': ');
 }
 
+const listed = (value: unknown): string | null => (Array.isArray(value) ? value.join(', ') : null);
 const text = (value: unknown): string | null => (typeof value === 'string' ? value : null);
 const number = (value: unknown): number | null => (typeof value === 'number' ? value : null);

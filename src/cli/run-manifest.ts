@@ -14,6 +14,7 @@ import { offlineSender } from '../cloud/deliver.ts';
 import type { Deliverer } from '../cloud/deliver.ts';
 import type { FleetParts } from '../fleet/options.ts';
 import { runFleet } from '../fleet/run-fleet.ts';
+import { confirmModules } from '../job/confirm-modules.ts';
 import { loadJob } from '../job/job.ts';
 import type { Job } from '../job/job.ts';
 import { makeKeyPair } from '../keys/make-key-pair.ts';
@@ -70,7 +71,13 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
     context,
   );
   const sim = args.sim === undefined ? null : parseSim(args.sim);
-  const job = loadJob(config.values.job, JOBS_DIR, config.values.server);
+  const { systemPart1, systemPart2, userPart } = config.values.firmware;
+  const job = loadJob(config.values.job, JOBS_DIR, config.values.server, {
+    'system-part1': systemPart1,
+    'system-part2': systemPart2,
+    'user-part': userPart,
+  });
+  if (job.plan.firmware) await confirmModules(job.plan.firmware);
   if (isLong(args.manifest)) setFlagsFromString('--heap-growing-percent=10');
   const manifest = await readManifest(args.manifest, { sockets: config.values.sockets });
   const selected = selectRows(manifest, args.only);

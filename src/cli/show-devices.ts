@@ -3,6 +3,7 @@ import type { CommandContext, GlobalArgs } from './command.ts';
 import type { DevicesArgs } from './commands/devices.ts';
 import { configOf, openBuses } from './compose.ts';
 import { listDevices } from './list-devices.ts';
+import type { ListedDevice } from './list-devices.ts';
 
 /** `devices`: every Photon and P1 on the bus or the racks. */
 export async function showDevices(args: DevicesArgs & GlobalArgs, context: CommandContext): Promise<number> {
@@ -24,12 +25,29 @@ export async function showDevices(args: DevicesArgs & GlobalArgs, context: Comma
     const names = new Map(Object.entries(config.values.sockets).map(([name, path]) => [path as string, name]));
     context.out.result(
       table(
-        ['PATH', 'SOCKET', 'MODE', 'DEVICE', 'ID FROM', 'BOOTLOADER', 'KEY'],
-        devices.map(d => [d.path, names.get(d.path) ?? null, d.mode, d.deviceId, d.identity, d.bootloader, d.key]),
+        ['PATH', 'SOCKET', 'MODE', 'DEVICE', 'ID FROM', 'BOOTLOADER', 'MODULES', 'KEY'],
+        devices.map(d => [
+          d.path,
+          names.get(d.path) ?? null,
+          d.mode,
+          d.deviceId,
+          d.identity,
+          d.bootloader,
+          modulesInWords(d.modules),
+          d.key,
+        ]),
       ),
     );
     return 0;
   } finally {
     await Promise.all(buses.map(bus => bus.close()));
   }
+}
+
+/** The versions of system-part1, system-part2 and the user part: `207 207 -`; `!` where there is none that is whole. */
+function modulesInWords(modules: ListedDevice['modules']): string | null {
+  if (modules === null) return null;
+  return modules
+    .map(({ state, version }) => (state === 'whole' ? String(version) : state === 'empty' ? '-' : '!'))
+    .join(' ');
 }

@@ -38,8 +38,16 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
   const { failures, events, olderEvents } = history;
   const marks = history.marks.map(({ markedAt, ...mark }) => ({ ...mark, markedAt: when(markedAt) }));
   const releases = history.releases.map(({ releasedAt, why }) => ({ releasedAt: when(releasedAt), why }));
+  const modules = history.modules.map(({ seenAt, ...module }) => ({ ...module, seenAt: when(seenAt) }));
+  const flashings = history.flashings.map(({ begunAt, endedAt, ...flashing }) => ({
+    ...flashing,
+    begunAt: when(begunAt),
+    endedAt: when(endedAt),
+  }));
   if (json) {
-    const all = { deviceId: history.deviceId, keys, backups, attempts, failures, releases, marks, events, olderEvents };
+    const firmware = { modules, flashings };
+    const kept = { failures, releases, marks, ...firmware, events, olderEvents };
+    const all = { deviceId: history.deviceId, keys, backups, attempts, ...kept };
     out.result(JSON.stringify(all));
     return;
   }
@@ -92,11 +100,39 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
       ]),
     ),
   );
+  printFirmware(history, out);
   if (failures > 0)
     out.result(`\n${failures} failed ${failures === 1 ? 'attempt counts' : 'attempts count'} against it`);
   for (const { releasedAt, why } of releases)
     out.result(`released ${releasedAt ?? ''}${why === null ? '' : `: ${why}`}`);
   printTimeline(history, out);
+}
+
+/** What is on it, as it was last seen; nothing where nobody has looked. */
+function printFirmware({ modules, flashings }: DeviceHistory, out: Output): void {
+  if (modules.length === 0) return;
+  out.result(`\n${bold('modules')}`);
+  const newest = new Map(modules.map(module => [module.slot, module]));
+  out.result(
+    table(
+      ['SLOT', 'STATE', 'VERSION', 'SHA-256', 'SEEN'],
+      [...newest.values()].map(({ slot, state, version, sha256, seenAt }) => [
+        slot,
+        state,
+        version,
+        sha256?.slice(0, 16) ?? null,
+        when(seenAt),
+      ]),
+    ),
+  );
+  for (const { begunAt, endedAt, state, wanted } of flashings) {
+    const what = wanted.map(({ slot, version }) => `${slot} ${version}`).join(', ');
+    const end =
+      endedAt === null
+        ? 'not through: the device is between parts, run again'
+        : `${state === 'whole' ? 'whole' : 'given up for another'} ${when(endedAt) ?? ''}`;
+    out.result(`flashing of ${what}, begun ${when(begunAt) ?? ''}: ${end}`);
+  }
 }
 
 function printTimeline(history: DeviceHistory, out: Output): void {

@@ -38,6 +38,12 @@ export interface ConfigValues {
     readonly host: string | null;
     readonly port: number | null;
   };
+  /** Absolute paths of modules, for jobs that flash what is configured. */
+  readonly firmware: {
+    readonly systemPart1: string | null;
+    readonly systemPart2: string | null;
+    readonly userPart: string | null;
+  };
   readonly vault: {
     readonly policy: 'local' | 'escrow' | 'none';
     /** age recipients, `age1…`, none twice. */
@@ -101,6 +107,11 @@ export function makeConfig(
       productId: flat['cloud.productId'],
     },
     server: { key: flat['server.key'], host: flat['server.host'], port: flat['server.port'] },
+    firmware: {
+      systemPart1: flat['firmware.systemPart1'],
+      systemPart2: flat['firmware.systemPart2'],
+      userPart: flat['firmware.userPart'],
+    },
     vault: {
       policy: flat['vault.policy'],
       recipients: flat['vault.recipients'],

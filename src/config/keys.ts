@@ -133,6 +133,27 @@ export const KEYS = {
     expects: 'a whole number from 1 to 65534',
     reading: 'number',
   }),
+  'firmware.systemPart1': key({
+    schema: line.nullable(),
+    fallback: null,
+    expects: 'the path of a firmware module',
+    reading: 'text',
+    isPath: anyPath,
+  }),
+  'firmware.systemPart2': key({
+    schema: line.nullable(),
+    fallback: null,
+    expects: 'the path of a firmware module',
+    reading: 'text',
+    isPath: anyPath,
+  }),
+  'firmware.userPart': key({
+    schema: line.nullable(),
+    fallback: null,
+    expects: 'the path of a firmware module',
+    reading: 'text',
+    isPath: anyPath,
+  }),
   'vault.policy': key({
     schema: z.enum(['local', 'escrow', 'none']),
     fallback: 'local',

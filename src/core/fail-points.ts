@@ -6,11 +6,13 @@ import { Fault } from './errors.ts';
  *
  * - `step:NAME`: before a step; `session:end`: after the last one, before the row is settled
  * - `write:…`: around the one DNLOAD block; `write:block-sent` lies between DNLOAD and the GETSTATUS in which it is written
+ * - `flash:…`: with a sector of the firmware erased, and with it written and compared
  * - `leave:…`, `send:…`: before and after what can't be undone
  * - `record:NAME:performed`: inside the transaction; `record:NAME:committed`: after it, before anybody is told
  */
 export const FAIL_POINTS = [
   'step:identify',
+  'step:firmware',
   'step:preflight',
   'step:backup',
   'step:new-key',
@@ -22,6 +24,8 @@ export const FAIL_POINTS = [
   'write:pointer-set',
   'write:block-sent',
   'write:block-written',
+  'flash:erased',
+  'flash:sector-written',
   'leave:asked',
   'leave:left',
   'send:leased',
@@ -52,6 +56,12 @@ export const FAIL_POINTS = [
   'record:markRolledBack:committed',
   'record:abandonWrite:performed',
   'record:abandonWrite:committed',
+  'record:noteModules:performed',
+  'record:noteModules:committed',
+  'record:beginFlash:performed',
+  'record:beginFlash:committed',
+  'record:endFlash:performed',
+  'record:endFlash:committed',
   'record:leaseSend:performed',
   'record:leaseSend:committed',
   'record:recordAccepted:performed',

@@ -101,6 +101,21 @@ export const FAULTS = {
     retry: 'later',
     hint: 'its system firmware is damaged: flash system-part1 and system-part2, reset, enter DFU mode again, then `run --retry-failed`',
   },
+  FIRMWARE_WRONG_PLATFORM: {
+    blame: 'device',
+    retry: 'never',
+    hint: 'nothing was written: Photons and P1s take modules of their own; work on each kind with a job of its own',
+  },
+  FIRMWARE_DEPENDENCY: {
+    blame: 'device',
+    retry: 'never',
+    hint: 'nothing was written: give both system parts of one release, and a user part that was built for it',
+  },
+  RESET_NEEDED: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'hold SETUP, tap RESET, let go when the LED blinks yellow (magenta comes first: hold on), and run again',
+  },
   WRITE_FAILED: {
     blame: 'device',
     retry: 'replug',
@@ -221,12 +236,17 @@ export const FAULTS = {
   JOB_NOT_FOUND: {
     blame: 'operator',
     retry: 'never',
-    hint: 'name one of the jobs that come with it (rekey, backup, server-key), or a YAML file by its path',
+    hint: 'name one of the jobs that come with it (rekey, backup, server-key, repair), or a YAML file by its path',
   },
   SERVER_KEY_INVALID: {
     blame: 'operator',
     retry: 'never',
     hint: 'the firmware takes an RSA-2048 public key with e = 65537 only, as PEM or DER (SPKI)',
+  },
+  FIRMWARE_INVALID: {
+    blame: 'operator',
+    retry: 'never',
+    hint: 'nothing was touched: take the file of that very part and platform from a Device OS release, as it was published',
   },
   RACK_UNREACHABLE: {
     blame: 'station',

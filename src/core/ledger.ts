@@ -1,5 +1,6 @@
 import type { DeviceId } from './device-id.ts';
 import type { FaultCode } from './errors.ts';
+import type { EndedFlash, NewFlash, OpenFlash, SeenModules } from './firmware-record.ts';
 import type { CloudState, Outcome } from './outcomes.ts';
 import type { UsbPath } from './usb-path.ts';
 
@@ -155,6 +156,12 @@ export interface Ledger {
    * old bytes were found, the key before it is current again.
    */
   abandonWrite(write: { writeId: number; at: number; oldFingerprint: string | null }): Promise<void>;
+  /** What was seen in each slot, where it is not what was seen there the last time. */
+  noteModules(seen: SeenModules): Promise<void>;
+  openFlash(deviceId: DeviceId): Promise<OpenFlash | null>;
+  /** Before the first sector is erased. One that is open for the same modules is taken up, one for others is given up. */
+  beginFlash(flash: NewFlash): Promise<{ flashId: number }>;
+  endFlash(flash: EndedFlash): Promise<void>;
 }
 
 export type StepState = 'ok' | 'skipped' | 'failed' | 'aborted';

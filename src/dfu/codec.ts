@@ -47,8 +47,17 @@ export function dfuSetup(request: RequestName, value = 0): ControlSetup {
 
 /** DfuSe block 0 command 0x21: set the address pointer (UM0424; 32 bits, little endian). */
 export function setPointerCommand(address: number): Uint8Array {
+  return addressCommand(0x21, address);
+}
+
+/** DfuSe block 0 command 0x41: erase the sector that holds the address; the pointer is there afterwards. */
+export function eraseCommand(address: number): Uint8Array {
+  return addressCommand(0x41, address);
+}
+
+function addressCommand(code: number, address: number): Uint8Array {
   const command = new Uint8Array(5);
-  command[0] = 0x21;
+  command[0] = code;
   new DataView(command.buffer).setUint32(1, address, true);
   return command;
 }

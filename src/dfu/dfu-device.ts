@@ -4,7 +4,7 @@ import { Fault, isGone, isTimeout, isWorthRetryNow } from '../core/errors.ts';
 import { failPoint } from '../core/fail-points.ts';
 import type { FailPoint } from '../core/fail-points.ts';
 import type { UsbPort } from '../usb/port.ts';
-import { dfuSetup, FIRST_DATA_BLOCK, parseStatus, setPointerCommand, STATE, stateName } from './codec.ts';
+import { dfuSetup, eraseCommand, FIRST_DATA_BLOCK, parseStatus, setPointerCommand, STATE, stateName } from './codec.ts';
 import type { DfuStatus, RequestName } from './codec.ts';
 import { readDescriptors } from './descriptors.ts';
 import type { DfuDescriptors } from './descriptors.ts';
@@ -176,6 +176,34 @@ export class DfuDevice {
       'write:block-sent',
     );
     failPoint('write:block-written');
+  }
+
+  /**
+   * Erases the one sector that holds `address`; ends in dfuDNLOAD-IDLE. As with a write, a failure shows as a stall of the
+   * GETSTATUS in which it runs, and the caller reads back.
+   * @throws Fault WRITE_FAILED, USB_*
+   */
+  async eraseSector(alternate: number, address: number): Promise<void> {
+    await this.#select(alternate);
+    await this.#download(0, eraseCommand(address), () =>
+      this.#fault('WRITE_FAILED', `the device failed to erase the sector at ${hexAddress(address)}`),
+    );
+  }
+
+  /**
+   * Writes `bytes` from `address` on: one pointer, then blocks of 4096 side by side (block n ≥ 2 lies at pointer +
+   * (n − 2) · 4096). Flash has to be erased there. Ends in dfuDNLOAD-IDLE.
+   * @throws Fault WRITE_FAILED, USB_*
+   */
+  async writeRun(alternate: number, address: number, bytes: Uint8Array): Promise<void> {
+    await this.#select(alternate);
+    await this.#setPointer(address, 'to-write');
+    for (let at = 0, block = FIRST_DATA_BLOCK; at < bytes.length; at += MAX_TRANSFER_BYTES, block += 1) {
+      const piece = bytes.subarray(at, at + MAX_TRANSFER_BYTES);
+      await this.#download(block, piece, () =>
+        this.#fault('WRITE_FAILED', `the device failed to write ${piece.length} bytes at ${hexAddress(address + at)}`),
+      );
+    }
   }
 
   /**

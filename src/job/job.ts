@@ -11,6 +11,8 @@ import type { ServerChange, ServerOptions, ServerSettings } from './server-chang
 import { STEPS } from './steps.ts';
 import type { StepName } from './steps.ts';
 import { systemCode } from '../core/system-code.ts';
+import { firmwareOf, NO_FIRMWARE } from './firmware-files.ts';
+import type { FirmwareOptions, FirmwareSettings, WantedModule } from './firmware-files.ts';
 
 /** A job: an ordered list of steps, checked. */
 export interface Job {
@@ -27,6 +29,9 @@ export interface JobPlan {
   /** With the keys of a backup (the command `restore`, which no job file can be), not with fresh ones. */
   readonly restore?: RestoredKeys;
   readonly server: ServerChange;
+  /** The modules that it flashes, in their order; left out where it flashes none. */
+  readonly firmware?: readonly WantedModule[];
+  /** The DCT is written. */
   readonly writes: boolean;
   readonly sends: boolean;
   readonly leaves: boolean;
@@ -39,9 +44,14 @@ export function jobFileOf(nameOrPath: string, jobsDir: string): string {
 
 /**
  * Reads and checks a job file; unknown steps and options are refused by name and line.
- * @throws Fault JOB_NOT_FOUND, JOB_INVALID, SERVER_KEY_INVALID
+ * @throws Fault JOB_NOT_FOUND, JOB_INVALID, SERVER_KEY_INVALID, FIRMWARE_INVALID, CONFIG_INVALID
  */
-export function loadJob(nameOrPath: string, jobsDir: string, server: ServerSettings): Job {
+export function loadJob(
+  nameOrPath: string,
+  jobsDir: string,
+  server: ServerSettings,
+  firmware: FirmwareSettings = NO_FIRMWARE,
+): Job {
   const file = jobFileOf(nameOrPath, jobsDir);
   let text: string;
   try {
@@ -50,10 +60,15 @@ export function loadJob(nameOrPath: string, jobsDir: string, server: ServerSetti
     const code = systemCode(cause);
     throw new Fault('JOB_NOT_FOUND', `the job ${nameOrPath} can't be read (${code})`, { cause });
   }
-  return parseJob(text, file, server);
+  return parseJob(text, file, server, firmware);
 }
 
-export function parseJob(text: string, file: string, server: ServerSettings): Job {
+export function parseJob(
+  text: string,
+  file: string,
+  server: ServerSettings,
+  firmware: FirmwareSettings = NO_FIRMWARE,
+): Job {
   const lines = new LineCounter();
   if (isNestedTooDeep(new Lexer().lex(text))) throw new Fault('JOB_INVALID', `${file}: it is nested too deep`);
   const document = parseDocument(text, { ...PLAIN_YAML, lineCounter: lines });
@@ -107,7 +122,12 @@ export function parseJob(text: string, file: string, server: ServerSettings): Jo
   if (problems.length > 0) return refuse();
   checkOrder(steps, (index, message) => say(at[index] ?? list, message));
   if (problems.length > 0) return refuse();
-  const plan = planOf(steps, file, server);
+  const flashes = steps.findIndex(step => step.name === 'firmware');
+  if (flashes >= 0 && Object.values(steps[flashes]?.options as FirmwareOptions).every(part => part === undefined)) {
+    say(at[flashes], '`firmware` names no part: system-part1, system-part2, user-part');
+    return refuse();
+  }
+  const plan = planOf(steps, file, server, firmware);
   if (plan.writes && !plan.newKey && !changesServer(plan.server)) {
     say(
       at[steps.findIndex(step => step.name === 'write')],
@@ -193,6 +213,7 @@ function checkOrder(steps: Job['steps'], say: (index: number, message: string) =
 
 const NEEDS: Readonly<Record<StepName, readonly StepName[]>> = {
   identify: [],
+  firmware: ['identify'],
   preflight: ['identify'],
   backup: ['preflight'],
   'new-key': ['write', 'send'],
@@ -202,12 +223,14 @@ const NEEDS: Readonly<Record<StepName, readonly StepName[]>> = {
   leave: ['identify'],
 };
 
-function planOf(steps: Job['steps'], file: string, configured: ServerSettings): JobPlan {
+function planOf(steps: Job['steps'], file: string, configured: ServerSettings, parts: FirmwareSettings): JobPlan {
+  const firmware = steps.find(step => step.name === 'firmware');
   const write = steps.find(step => step.name === 'write');
   const keep: ServerChange = { key: 'keep', host: null, port: null };
   return {
     newKey: steps.some(step => step.name === 'new-key'),
     server: write ? serverChangeOf(write.options as ServerOptions, file, configured) : keep,
+    ...(firmware && { firmware: firmwareOf(firmware.options as FirmwareOptions, file, parts) }),
     writes: write !== undefined,
     sends: steps.some(step => step.name === 'send'),
     leaves: steps.some(step => step.name === 'leave'),

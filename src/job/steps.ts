@@ -1,4 +1,5 @@
 import { backup } from './steps/backup.ts';
+import { firmware } from './steps/firmware.ts';
 import { identify } from './steps/identify.ts';
 import { leave } from './steps/leave.ts';
 import { newKey } from './steps/new-key.ts';
@@ -10,6 +11,7 @@ import { write } from './steps/write.ts';
 /** Every step there is, in the one order in which they may stand in a job. */
 export const STEPS = {
   identify,
+  firmware,
   preflight,
   backup,
   'new-key': newKey,

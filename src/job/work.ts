@@ -21,6 +21,8 @@ export type Resume =
 export interface Work {
   /** Number of the alternate setting with the DCT. */
   alternate: number;
+  /** Both system parts were found whole by the step `firmware`; false too where no such step looked. */
+  partsWhole: boolean;
   /** Bytes 0..8390 of the DCT as they were read in preflight. */
   dct: Buffer | null;
   open: OpenWrite | null;
@@ -46,6 +48,7 @@ export interface Work {
 export function newWork(): Work {
   return {
     alternate: -1,
+    partsWhole: false,
     dct: null,
     open: null,
     resume: 'fresh',

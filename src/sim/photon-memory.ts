@@ -83,7 +83,9 @@ export class PhotonMemory {
 
   async erase(alternate: number, address: number, serving: Serving): Promise<MediaResult> {
     if (alternate !== 1) await this.#takeTime(this.#options.writeMs, serving);
-    return serving.off.came ? 'failed' : await this.#kept(this.media(alternate).erase(address));
+    if (serving.off.came) return 'failed';
+    if (alternate !== 1) this.#options.record.erased.push(address);
+    return await this.#kept(this.media(alternate).erase(address));
   }
 
   read(alternate: number, address: number, length: number): Uint8Array | 'hung' {

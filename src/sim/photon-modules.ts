@@ -19,6 +19,8 @@ export interface ModuleFacts {
   readonly fn: number;
   readonly index: number;
   readonly version: number;
+  /** At most two: function, index, version. */
+  readonly dependencies?: readonly (readonly [fn: number, index: number, version: number])[];
 }
 
 /** A firmware module as it lies in flash: header, filler, suffix with SHA-256, CRC-32 (big endian). */
@@ -33,9 +35,18 @@ export function makeModule(facts: ModuleFacts): Buffer {
   bytes.writeUInt16LE(PLATFORMS[facts.platform].id, 12);
   bytes.set([facts.fn, facts.index], 14);
   bytes.fill(0, 16, HEADER_BYTES);
+  for (const [nth, [fn, index, version]] of (facts.dependencies ?? []).entries()) {
+    bytes.set([fn, index], 16 + nth * 4);
+    bytes.writeUInt16LE(version, 18 + nth * 4);
+  }
   const suffix = sizeBytes - SUFFIX_BYTES;
   bytes.fill(0xff, suffix, sizeBytes);
-  bytes.set(createHash('sha256').update(bytes.subarray(0, suffix)).digest(), suffix + 6);
+  bytes.set(
+    createHash('sha256')
+      .update(bytes.subarray(0, suffix + 6))
+      .digest(),
+    suffix + 6,
+  );
   bytes.writeUInt16LE(SUFFIX_BYTES, sizeBytes - 2);
   bytes.writeUInt32BE(crc32(bytes.subarray(0, sizeBytes)), sizeBytes);
   return bytes;

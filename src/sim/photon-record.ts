@@ -22,6 +22,8 @@ export class PhotonRecord {
   >;
   /** Data blocks that reached the memory of an alternate setting, by its number. */
   readonly writes: [number, number, number] = [0, 0, 0];
+  /** Addresses of the sectors that were erased, in their order; the DCT's, which does nothing, left out. */
+  readonly erased: number[] = [];
   /** What a host did that would have harmed a real device. A test of a well-behaved host expects none. */
   readonly violations: string[] = [];
   readonly #lines: RequestLine[] = [];

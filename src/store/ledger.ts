@@ -16,6 +16,10 @@ export function ledgerOf(store: Store): Ledger {
     markRollingBack: write => store.call('markRollingBack', write),
     markRolledBack: write => store.call('markRolledBack', write),
     abandonWrite: write => store.call('abandonWrite', write),
+    noteModules: seen => store.call('noteModules', seen),
+    openFlash: deviceId => store.call('openFlash', deviceId),
+    beginFlash: flash => store.call('beginFlash', flash),
+    endFlash: flash => store.call('endFlash', flash),
   };
 }
 

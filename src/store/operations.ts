@@ -1,6 +1,7 @@
 import * as attempts from './ops/attempts.ts';
 import * as audit from './ops/audit.ts';
 import * as check from './ops/check.ts';
+import { beginFlash, endFlash, noteModules, openFlash } from './ops/firmware.ts';
 import * as history from './ops/history.ts';
 import { keyAt } from './ops/key-at.ts';
 import { findKeys, markKey } from './ops/key-audit.ts';
@@ -23,6 +24,10 @@ export const OPERATIONS = {
   ...attempts,
   ...audit,
   ...check,
+  beginFlash,
+  endFlash,
+  noteModules,
+  openFlash,
   compromisedDevices,
   findKeys,
   ...history,
@@ -52,7 +57,13 @@ export type OperationInput<N extends OperationName> = Operations[N] extends (db:
 export type OperationOutput<N extends OperationName> = ReturnType<Operations[N]>;
 
 /** Those of a session that only read: they need no savepoint, and have nothing to tell the journal. */
-export const READS: ReadonlySet<OperationName> = new Set(['openWrite', 'nextGeneration', 'stateOf', 'preparedKeys']);
+export const READS: ReadonlySet<OperationName> = new Set([
+  'openWrite',
+  'openFlash',
+  'nextGeneration',
+  'stateOf',
+  'preparedKeys',
+]);
 
 /** Those that SQLite does not take inside a transaction. */
 export const OUTSIDE_TRANSACTION: readonly OperationName[] = ['backupTo', 'compareWithJournal', 'verifyPart'];

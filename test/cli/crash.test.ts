@@ -394,5 +394,7 @@ test('every fail point is tried', () => {
   const tried = new Set(CASES.map(({ point }) => point.replace(/@\d+$/, '')));
   for (const point of both('abandonWrite', 'releaseDevice', 'addPreparedKeys', 'takePreparedKey')) tried.add(point);
   for (const point of FAIL_POINTS) if (/:(noteWorking|beginRewrap|resealPage|endRewrap)/.test(point)) tried.add(point); // vault.test.ts
+  for (const point of FAIL_POINTS)
+    if (/^flash:|step:firmware|:(noteModules|beginFlash|endFlash):/.test(point)) tried.add(point); // firmware.test.ts
   expect(FAIL_POINTS.filter(point => !tried.has(point))).toEqual([]);
 });

@@ -13,6 +13,7 @@ import type { UsbPath } from '#src/core/usb-path.ts';
 import { DfuDevice } from '#src/dfu/dfu-device.ts';
 import type { FleetOptions } from '#src/fleet/options.ts';
 import { runFleet } from '#src/fleet/run-fleet.ts';
+import type { FirmwareSettings } from '#src/job/firmware-files.ts';
 import { loadJob } from '#src/job/job.ts';
 import { restoreJob } from '#src/job/restore-job.ts';
 import type { ServerSettings } from '#src/job/server-change.ts';
@@ -44,6 +45,7 @@ export interface RunSettings extends Partial<Omit<FleetOptions, 'rows' | 'job' |
   /** The number of a backup of the first row's device: `restore` in place of a run. */
   readonly restore?: number;
   readonly server?: ServerSettings;
+  readonly firmware?: FirmwareSettings;
   readonly offline?: boolean;
   readonly again?: boolean;
   readonly retryFailed?: boolean;
@@ -162,6 +164,7 @@ export class Station implements AsyncDisposable {
       offline = false,
       onEvent,
       server,
+      firmware,
       cutBeforeSettling = false,
       manifest = '/rack.csv',
       ...fleet
@@ -169,7 +172,7 @@ export class Station implements AsyncDisposable {
     const { clock } = this;
     const job =
       settings.restore === undefined
-        ? loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null })
+        ? loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null }, firmware)
         : restoreJob(settings.restore, await this.backup(rows[0]!.deviceId, settings.restore));
     const deliverer = this.deliverer(token);
     const opened = await (settings.restore === undefined
@@ -250,6 +253,16 @@ export class Station implements AsyncDisposable {
 
   history(deviceId: DeviceId): Promise<DeviceHistory> {
     return this.store.call('deviceHistory', deviceId);
+  }
+
+  /** What lies in the internal flash of a device that is in DFU mode. */
+  async flash(index: number, address: number, length: number): Promise<Buffer> {
+    const path = this.rack.devices[index]?.busId;
+    const port = (await simBus(this.rack).list()).find(one => one.path === path);
+    if (!port) throw new Error(`device ${index} is not on the bus`);
+    await using dfu = await DfuDevice.open(port, systemClock);
+    await dfu.toIdle();
+    return Buffer.from(await dfu.read(0, address, length));
   }
 
   /** The DCT of a device as DFU gives it, in DFU mode again if it had left. */

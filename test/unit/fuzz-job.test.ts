@@ -51,7 +51,7 @@ function check(text: string, server: ServerSettings): void {
     expectSafe(end.value);
     return;
   }
-  expectCode(end.fault, 'JOB_INVALID', 'SERVER_KEY_INVALID', 'CONFIG_INVALID');
+  expectCode(end.fault, 'JOB_INVALID', 'SERVER_KEY_INVALID', 'FIRMWARE_INVALID', 'CONFIG_INVALID');
   if (end.fault.code === 'JOB_INVALID') expect(end.fault.message).toMatch(PRINTABLE);
 }
 
@@ -78,7 +78,7 @@ function expectSafe({ name, description, steps, plan }: Job): void {
 }
 
 test('a job of the words and marks of YAML is taken in a safe order, or refused', async () => {
-  const inputs = fc.tuple(fc.boolean(), textOf(TOKENS, 50), settings);
+  const inputs = fc.tuple(fc.boolean(), textOf([...TOKENS, 'firmware', 'user-part'], 50), settings);
   await fuzz(inputs, 1500, ([headed, text, server]) => check(headed ? `name: x\nsteps:\n  - ${text}` : text, server));
 });
 

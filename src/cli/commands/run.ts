@@ -33,7 +33,7 @@ export const runCommand: CommandSpec<RunArgs> = {
         .option('job', {
           type: 'string',
           requiresArg: true,
-          describe: 'rekey, backup, server-key, or a YAML file [default: rekey]',
+          describe: 'rekey, backup, server-key, repair, or a YAML file [default: rekey]',
         })
         .option('wait', {
           type: 'number',

@@ -5,6 +5,7 @@ import type { DfuDevice } from '../../dfu/dfu-device.ts';
 import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
 import { dctAlternate } from '../alternates.ts';
+import { checkDctId } from '../dct-id.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
 import { decideResume, isOfThisJob } from '../work.ts';
@@ -23,16 +24,19 @@ export const preflight: Step<Record<string, never>> = {
     work.alternate = dctAlternate(device);
     await device.toIdle();
     const dct = await readDct(device, work.alternate).catch(async (error: unknown) => {
-      if (isUnreadableDct(error)) await keepRawCopies(context);
-      throw error;
+      if (!isUnreadableDct(error)) throw error;
+      await keepRawCopies(context);
+      if (!work.partsWhole) throw error;
+      throw new Fault(
+        'RESET_NEEDED',
+        'the system parts are whole, and the DCT reads as zeros until the device starts anew',
+        {
+          facts: { path: device.port.path },
+        },
+      );
     });
     work.dct = dct;
-    const id = idFromDct(dct);
-    if (id !== null && id !== subject.deviceId) {
-      throw new Fault('IDENTITY_MISMATCH', `its DCT says ${id}, and it was taken for ${subject.deviceId}`, {
-        facts: { path: device.port.path, found: id },
-      });
-    }
+    checkDctId(context, idFromDct(dct));
     if (!plan.writes) return 'ok';
     work.open = await ledger.openWrite(subject.deviceId);
     work.resume = decideResume(work.open, dct);

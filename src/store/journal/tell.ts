@@ -1,5 +1,6 @@
 import type { Db } from '../db.ts';
 import type { OperationName } from '../operations.ts';
+import { readWanted } from '../ops/firmware.ts';
 import type { Change, Row } from './capture.ts';
 import type { Fact, Told } from './event.ts';
 
@@ -41,6 +42,9 @@ const EVENTS: Partial<Record<OperationName, string>> = {
   addPreparedKeys: 'keys-prepared',
   takePreparedKey: 'prepared-key-taken',
   discardPreparedKeys: 'prepared-keys-discarded',
+  noteModules: 'modules-seen',
+  beginFlash: 'flash-begun',
+  endFlash: 'flashed',
 };
 
 /** What an operation did, in the words of the journal: one event that carries its rows, and those that go with it. */
@@ -173,8 +177,23 @@ function factsOf(db: Db, changes: readonly Change[]): Record<string, Fact | unde
     ...(send && isAnswer && { status: number(send['last_status']), reason: text(send['last_error']) }),
     ...(release && { why: text(release['why']) }),
     ...settingsOf(changes),
+    ...firmwareOf(changes),
     ...(mark && { fingerprint: text(mark['fingerprint']), state: text(mark['state']), why: text(mark['why']) }),
     ...keyFacts(db, keyId),
+  };
+}
+
+/** The modules that were seen to be others than before, and those that are to be there. */
+function firmwareOf(changes: readonly Change[]): { modules?: string[]; wanted?: string[] } {
+  const seen = changes.filter(({ table }) => table === 'modules').map(({ now }) => now);
+  const flash = changes.filter(({ table }) => table === 'flashings').at(-1)?.now;
+  const words = (slot: unknown, ...more: unknown[]): string =>
+    [slot, ...more].filter(word => typeof word === 'string' || typeof word === 'number').join(' ');
+  return {
+    ...(seen.length > 0 && { modules: seen.map(row => words(row['slot'], row['state'], row['version'])) }),
+    ...(flash && {
+      wanted: readWanted(String(flash['wanted'])).map(({ slot, version }) => words(slot, version)),
+    }),
   };
 }
 

@@ -27,6 +27,8 @@ const TABLES = [
   'key_changes',
   'key_marks',
   'prepared_keys',
+  'modules',
+  'flashings',
 ] as const;
 
 /** Sealed bytes are told by their hash; a lease is no event, it passes. */

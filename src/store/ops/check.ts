@@ -69,6 +69,23 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
        LEFT JOIN keys ON keys.id = writes.key_id
       WHERE backups.device_id <> writes.device_id OR backups.fingerprint IS NOT keys.fingerprint`,
   ],
+  [
+    'a module that was seen in an attempt at another device',
+    `SELECT modules.device_id AS what FROM modules JOIN attempts ON attempts.id = modules.attempt_id
+      WHERE attempts.device_id <> modules.device_id`,
+  ],
+  [
+    'a flashing by an attempt at another device',
+    `SELECT flashings.device_id AS what FROM flashings JOIN attempts ON attempts.id = flashings.attempt_id
+      WHERE attempts.device_id <> flashings.device_id`,
+  ],
+  [
+    'a flashing that is through, and a module of which was never seen whole',
+    `SELECT flashings.device_id AS what FROM flashings, json_each(flashings.wanted) AS part
+      WHERE flashings.state = 'whole' AND NOT EXISTS (
+        SELECT 1 FROM modules WHERE modules.device_id = flashings.device_id AND modules.slot = part.key
+           AND modules.state = 'whole' AND modules.sha256 = json_extract(part.value, '$.sha256'))`,
+  ],
   // B
   [
     'a pending send of a key that is not on its device',
@@ -115,6 +132,8 @@ const NOTHING_GOES = [
   'releases',
   'restores',
   'prepared_keys',
+  'modules',
+  'flashings',
 ] as const;
 
 /** @returns every problem in words; none where the record is whole */

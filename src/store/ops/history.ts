@@ -1,8 +1,10 @@
 import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
+import type { ModuleRecord, WantedRecord } from '../../core/firmware-record.ts';
 import type { Db } from '../db.ts';
 import { deviceEvents, journalBegan } from './device-events.ts';
 import type { DeviceEvent } from './device-events.ts';
+import { readWanted } from './firmware.ts';
 import { markOf } from './on-device.ts';
 import { failuresOf } from './quarantine.ts';
 
@@ -39,6 +41,15 @@ export interface DeviceHistory {
     readonly state: string;
     readonly why: string;
     readonly markedAt: number;
+  }[];
+  /** What was seen in each slot, oldest first: the last of a slot is what was there when it was last looked at. */
+  readonly modules: readonly (ModuleRecord & { readonly seenAt: number })[];
+  /** One that has not ended: the device is between parts. One that ended `writing` was given up for another. */
+  readonly flashings: readonly {
+    readonly begunAt: number;
+    readonly endedAt: number | null;
+    readonly state: 'writing' | 'whole';
+    readonly wanted: readonly WantedRecord[];
   }[];
   /** Failed attempts that count, and every time that a hand let the device take part again. */
   readonly failures: number;
@@ -119,6 +130,17 @@ export function deviceHistory(db: Db, deviceId: DeviceId): DeviceHistory {
       deviceId,
     ),
     marks: marksOf(db, deviceId),
+    modules: db.all(
+      `SELECT slot, state, version, function, platform, sha256, seen_at AS seenAt
+         FROM modules WHERE device_id = ? ORDER BY id`,
+      deviceId,
+    ),
+    flashings: db
+      .all<Omit<DeviceHistory['flashings'][number], 'wanted'> & { wanted: string }>(
+        `SELECT begun_at AS begunAt, ended_at AS endedAt, state, wanted FROM flashings WHERE device_id = ? ORDER BY id`,
+        deviceId,
+      )
+      .map(flashing => ({ ...flashing, wanted: readWanted(flashing.wanted) })),
     failures: failuresOf(db, { deviceId, after: 0 })?.count ?? 0,
     releases: db.all('SELECT released_at AS releasedAt, why FROM releases WHERE device_id = ? ORDER BY id', deviceId),
     attempts: attempts.map(({ id, ...attempt }) => ({
