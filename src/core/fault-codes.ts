@@ -60,11 +60,6 @@ export const FAULTS = {
     retry: 'later',
     hint: 'it was told to start in DFU mode and did not come back: replug it, switch it by hand (hold SETUP, tap RESET, wait for blinking yellow), and run again',
   },
-  RESET_NEEDED: {
-    blame: 'station',
-    retry: 'later',
-    hint: 'put it into DFU mode again (hold SETUP, tap RESET, wait for blinking yellow), then `run --retry-failed`; --enter-dfu does it without a hand',
-  },
   NOT_RUNNING: {
     blame: 'device',
     retry: 'later',
@@ -114,7 +109,7 @@ export const FAULTS = {
   RESET_NEEDED: {
     blame: 'station',
     retry: 'later',
-    hint: 'hold SETUP, tap RESET, let go when the LED blinks yellow (magenta comes first: hold on), and run again',
+    hint: 'hold SETUP, tap RESET, let go when the LED blinks yellow (magenta comes first: hold on), and run again; --enter-dfu does it without a hand',
   },
   WRITE_FAILED: {
     blame: 'device',

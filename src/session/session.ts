@@ -169,6 +169,7 @@ export class Session {
     while (!this.#order.drain.aborted) {
       const rung = ladder.next(code);
       if (rung === null) return false;
+      if (rung === 'back-in-dfu' && this.#order.enterDfu !== true) continue; // it would run, and only a hand get it back
       this.#order.onStep(rung);
       if (rung === 'ask-replug') {
         await this.#recorded(rung, () => Promise.resolve('ok')); // the fault's hint asks

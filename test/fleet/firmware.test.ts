@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { factoryImage, makeModule } from '#src/sim/photon-modules.ts';
+import { LeapingClock } from '../support/leaping-clock.ts';
 import { partFacts, writeParts } from '../support/firmware-files.ts';
 import { Station, type RunSettings } from '../support/station.ts';
 
@@ -70,7 +71,7 @@ describe('a device with a broken system part', () => {
     expect(await onDevice(station, parts.part1)).toBe(true);
     expect(await onDevice(station, parts.part2)).toBe(true);
     expect(erased(station)).toEqual([...PART1, ...PART2]);
-    expect(await stepsOf(station)).toEqual(['identify ok', 'firmware failed']);
+    expect(await stepsOf(station)).toEqual(['identify ok', 'firmware failed', 'ask-replug ok']);
 
     const device = station.rack.devices[0]!;
     station.rack.unplug(device.busId);
@@ -80,6 +81,30 @@ describe('a device with a broken system part', () => {
     expect((await stepsOf(station)).slice(0, 3)).toEqual(['identify ok', 'firmware skipped', 'preflight ok']);
     expect(erased(station)).toHaveLength(4);
     await expectWhole(station);
+  });
+
+  test('is repaired in one go where it may be switched: flashed, started anew, back in DFU mode, re-keyed, gone', async () => {
+    const boots = { boots: true, clock: new LeapingClock() };
+    await using station = await Station.open({ count: 3, ...boots, faults: ['#1:dct-zeros', '#3:dct-zeros'] });
+    const { summary } = await station.run({ ...configured(), enterDfu: true, confirm: 'normal' });
+    expect(summary).toMatchObject({ pass: 3, exitCode: 0 });
+    expect(await stepsOf(station)).toEqual([
+      ...['identify ok', 'firmware failed', 'back-in-dfu ok', 'identify ok', 'firmware skipped', 'preflight ok'],
+      ...['backup ok', 'new-key ok', 'write ok', 'verify ok', 'send ok', 'leave ok', 'confirm-normal ok'],
+    ]);
+    for (const { photon, mode } of station.rack.devices) {
+      expect([photon.record.violations, mode]).toEqual([[], 'normal']);
+    }
+  });
+
+  test('that does not come back after its reset is said to be so, and the next run goes on', async () => {
+    const boots = { boots: true, clock: new LeapingClock() };
+    await using station = await Station.open({ ...boots, faults: ['#1:dct-zeros', '#1:no-boot'] });
+    const { devices } = await station.run({ ...configured(), enterDfu: true });
+    expect(devices.get(station.id(0))).toMatchObject({ outcome: 'error', code: 'RESET_NEEDED' });
+    expect((await stepsOf(station)).slice(-2)).toEqual(['back-in-dfu failed', 'ask-replug ok']);
+    station.rack.enterDfu(station.rack.devices[0]!.busId);
+    expect((await station.run(configured())).summary).toMatchObject({ pass: 1, exitCode: 0 });
   });
 
   test('has its raw copies on disk, and the intent, before the first sector is erased', async () => {
@@ -232,6 +257,7 @@ describe('a device that fails in the middle', () => {
       'again ok',
       'identify ok',
       'firmware failed',
+      'ask-replug ok',
     ]);
     expect(erased(station)).toEqual([...PART1, PART2[0], ...PART2]);
     expect(await onDevice(station, parts.part2)).toBe(true);
