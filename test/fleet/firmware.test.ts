@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { factoryImage, makeModule } from '#src/sim/photon-modules.ts';
 import { LeapingClock } from '../support/leaping-clock.ts';
 import { partFacts, writeParts } from '../support/firmware-files.ts';
-import { Station, type RunSettings } from '../support/station.ts';
+import { roundTheLadder, Station, type RunSettings } from '../support/station.ts';
 
 const PART1 = [0x0802_0000, 0x0804_0000];
 const PART2 = [0x0806_0000, 0x0808_0000];
@@ -287,6 +287,17 @@ describe('a device that fails in the middle', () => {
     const second = await station.run({ job: jobOf(both()) });
     expect(second.devices.get(station.id(0))).toMatchObject({ code: 'RESET_NEEDED' });
     expect(erased(station)).toEqual([...PART1, ...PART2]);
+    await expectWhole(station);
+  });
+
+  test('with system-part2 empty is refused by every job that does not mend it, before it could hang', async () => {
+    await using station = await Station.open({ faults: roundTheLadder('#1:write-stall:36') });
+    const first = await station.run({ job: jobOf(both()) });
+    expect(first.devices.get(station.id(0))).toMatchObject({ outcome: 'fail', code: 'WRITE_FAILED' });
+    const second = await station.run();
+    expect(second.devices.get(station.id(0))).toMatchObject({ outcome: 'error', code: 'UNFINISHED_WRITE' });
+    const third = await station.run({ job: jobOf(both()), retryFailed: true });
+    expect(third.devices.get(station.id(0))).toMatchObject({ code: 'RESET_NEEDED' });
     await expectWhole(station);
   });
 

@@ -6,6 +6,7 @@ import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
 import { dctAlternate } from '../alternates.ts';
 import { checkDctId } from '../dct-id.ts';
+import { isPart2Empty, readModules } from '../modules-on-device.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
 import { decideResume, isOfThisJob } from '../work.ts';
@@ -23,6 +24,7 @@ export const preflight: Step<Record<string, never>> = {
     const { subject, device, ledger, plan, work } = context;
     work.alternate = dctAlternate(device);
     await device.toIdle();
+    if (!plan.firmware) await checkBetweenParts(context);
     const dct = await readDct(device, work.alternate).catch(async (error: unknown) => {
       if (!isUnreadableDct(error)) throw error;
       await keepRawCopies(context);
@@ -53,6 +55,17 @@ export const preflight: Step<Record<string, never>> = {
     return 'ok';
   },
 };
+
+/**
+ * A device whose flashing was cut right after its system-part2 was erased hangs when it is asked for its DCT.
+ * @throws Fault UNFINISHED_WRITE
+ */
+async function checkBetweenParts({ subject, device, ledger }: StepContext): Promise<void> {
+  if (!(await ledger.openFlash(subject.deviceId)) || !isPart2Empty(await readModules(device))) return;
+  throw new Fault('UNFINISHED_WRITE', 'a flashing of this device was cut short, and its system-part2 is empty', {
+    facts: { path: device.port.path },
+  });
+}
 
 function waitsForRollBack(resume: Resume): boolean {
   return resume === 'roll-back' || resume === 'rolled-back' || resume === 'conflict';
