@@ -3,6 +3,7 @@ import { identify } from './steps/identify.ts';
 import { leave } from './steps/leave.ts';
 import { newKey } from './steps/new-key.ts';
 import { preflight } from './steps/preflight.ts';
+import { prove } from './steps/prove.ts';
 import { send } from './steps/send.ts';
 import { verify } from './steps/verify.ts';
 import { write } from './steps/write.ts';
@@ -16,6 +17,7 @@ export const STEPS = {
   write,
   verify,
   send,
+  prove,
   leave,
 } as const;
 
