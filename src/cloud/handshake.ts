@@ -7,6 +7,8 @@ import { networkReason } from './reason.ts';
 /** Lengths on the wire, in bytes: the server's nonce, and its answer to the 256 that it is sent. */
 const NONCE = 40;
 const ANSWER = 384;
+/** A server that greets and hangs up, as a crowded one does, has told so by then: it is none that refuses a key. */
+const HANGS_UP_MS = 50;
 
 export interface ProverParts {
   readonly clock: Clock;
@@ -30,16 +32,17 @@ export async function exchange(
   { clock, timeoutMs }: Pick<ProverParts, 'clock' | 'timeoutMs'>,
 ): Promise<Exchange> {
   const socket = connect({ host, port, noDelay: true });
-  let callOff = (): void => undefined;
+  const calledOff: (() => void)[] = [];
   try {
     return await new Promise<Exchange>((resolve, reject) => {
       const untried = (reason: string): void => resolve({ kind: 'untried', reason: `${host}:${port}: ${reason}` });
-      callOff = clock.after(timeoutMs, () => untried(`no handshake within ${timeoutMs} ms`));
+      calledOff.push(clock.after(timeoutMs, () => untried(`no handshake within ${timeoutMs} ms`)));
+      const soon = (act: () => void): void => void calledOff.push(clock.after(HANGS_UP_MS, () => setImmediate(act)));
       socket.on('error', error => untried(networkReason(error, [])));
-      converse(socket, { resolve, reject, untried, hello });
+      converse(socket, { resolve, reject, untried, hello, soon });
     });
   } finally {
-    callOff();
+    for (const callOff of calledOff) callOff();
     socket.destroy();
   }
 }
@@ -49,9 +52,10 @@ interface Conversation {
   readonly reject: (thrown: Error) => void;
   readonly untried: (reason: string) => void;
   readonly hello: (nonce: Uint8Array) => Uint8Array;
+  readonly soon: (act: () => void) => void;
 }
 
-function converse(socket: Socket, { resolve, reject, untried, hello }: Conversation): void {
+function converse(socket: Socket, { resolve, reject, untried, hello, soon }: Conversation): void {
   let nonce = Buffer.alloc(0);
   let answer: Buffer | null = null;
   const reply = (): void => {
@@ -68,8 +72,7 @@ function converse(socket: Socket, { resolve, reject, untried, hello }: Conversat
     if (answer === null) {
       nonce = Buffer.concat([nonce, chunk]);
       if (nonce.length > NONCE) untried(`more than ${NONCE} bytes before anything was said`);
-      // A turn later, since an end that came with the nonce is told after it.
-      else if (nonce.length === NONCE) setImmediate(reply);
+      else if (nonce.length === NONCE) soon(reply);
       return;
     }
     answer = Buffer.concat([answer, chunk]);

@@ -27,10 +27,11 @@ export function serverOf(field: Uint8Array, configured: Prover['server']): Serve
     }
     return { kind: 'known', key, address: { host, port: port ?? DEFAULT_SERVER_PORT }, isExpected: 'same' };
   }
-  const host = there.host === 'built-in' ? configured.host : there.host;
+  const { address } = there;
+  const host = address.kind === 'host' ? address.host : address.kind === 'blank' ? configured.host : null;
   if (host === null) {
     const reason =
-      there.host === null
+      address.kind === 'senseless'
         ? 'the address of its server makes no sense'
         : 'the firmware uses the address that is built into it, and `server.host` names none';
     return { kind: 'unknown', reason };

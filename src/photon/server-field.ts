@@ -8,12 +8,14 @@ const ADDRESS_AT = DCT.SERVER_ADDRESS.offset - DCT.SERVER_PUBLIC_KEY.offset;
 const PORT_AT = DCT.SERVER_PORT.offset - DCT.SERVER_PUBLIC_KEY.offset;
 const MAX_DATA = DCT.SERVER_ADDRESS.length - 2;
 
+/** `blank`: the firmware uses the address that is built into it. */
+export type AddressBlock = { readonly kind: 'host'; readonly host: string } | { readonly kind: 'blank' | 'senseless' };
+
 /** What a device is told of its server. */
 export interface ServerField {
   /** As it lies there; SPKI DER on a device that is well. */
   readonly key: Uint8Array;
-  /** null: none that makes sense; `built-in`: blank, the firmware uses its own. */
-  readonly host: string | 'built-in' | null;
+  readonly address: AddressBlock;
   readonly port: number;
 }
 
@@ -28,17 +30,17 @@ export function readServerField(field: Uint8Array): ServerField | null {
   const port = new DataView(field.buffer, field.byteOffset).getUint16(PORT_AT);
   return {
     key: field.subarray(0, KEY_BYTES),
-    host: hostIn(field.subarray(ADDRESS_AT, ADDRESS_AT + DCT.SERVER_ADDRESS.length)),
+    address: addressIn(field.subarray(ADDRESS_AT, ADDRESS_AT + DCT.SERVER_ADDRESS.length)),
     port: port === 0 || port === 0xffff ? DEFAULT_SERVER_PORT : port,
   };
 }
 
-function hostIn(block: Uint8Array): ServerField['host'] {
+function addressIn(block: Uint8Array): AddressBlock {
   const [type, length = 0] = block;
-  if (type === 0xff) return 'built-in';
-  if (length > MAX_DATA) return null;
+  if (type === 0xff) return { kind: 'blank' };
   const data = Buffer.from(block.subarray(2, 2 + length));
-  if (type === 0) return length === 4 ? data.join('.') : null;
-  if (type !== 1) return null;
-  return parseServerHost(data.toString('latin1').replace(/\0+$/, ''));
+  const isWhole = length <= MAX_DATA;
+  const domain = isWhole && type === 1 ? parseServerHost(data.toString('latin1').replace(/\0+$/, '')) : null;
+  const host = isWhole && type === 0 && length === 4 ? data.join('.') : domain;
+  return host === null ? { kind: 'senseless' } : { kind: 'host', host };
 }

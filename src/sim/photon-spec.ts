@@ -3,7 +3,7 @@ import type { DeviceId } from '../core/device-id.ts';
 import type { Behaviour } from './photon-behaviour.ts';
 import type { DescriptorFlaw, Platform, Product } from './photon-descriptors.ts';
 import { Flash, INTERNAL_SECTORS, SERIAL_SECTORS, type KeepSector } from './photon-flash.ts';
-import { dctImage, defaultServerKey, type KeyKind } from './photon-image.ts';
+import { dctImage, defaultServerKey, type KeyKind, type ServerAddress } from './photon-image.ts';
 import { brokenSystemPart, factoryImage, SYSTEM_PART_2 } from './photon-modules.ts';
 import { VirtualPhoton, type Departure } from './virtual-photon.ts';
 
@@ -29,6 +29,7 @@ export interface PhotonSpec {
   readonly systemParts: 'whole' | 'broken';
   /** SPKI DER; null: blank; undefined: one made for this process. */
   readonly serverKey?: Uint8Array | null | undefined;
+  readonly serverAddress?: ServerAddress | undefined;
 }
 
 /** Sectors by address that differ from the factory's, for each of the two memories. */
@@ -45,7 +46,8 @@ export async function makeContent(spec: PhotonSpec): Promise<FlashContent> {
   if (spec.product === 'other') return { internal: new Map(), serial: new Map() };
   const blank = spec.keys === 'blank';
   const serverKey = spec.serverKey === undefined ? (blank ? null : await defaultServerKey()) : spec.serverKey;
-  const internal = await dctImage({ deviceId: spec.deviceId, keys: spec.keys, idInDct: spec.idInDct, serverKey });
+  const { deviceId, keys, idInDct, serverAddress } = spec;
+  const internal = await dctImage({ deviceId, keys, idInDct, serverKey, serverAddress });
   if (spec.systemParts === 'broken') internal.set(SYSTEM_PART_2, brokenSystemPart(spec.platform));
   return { internal, serial: new Map() };
 }

@@ -50,6 +50,13 @@ const SAYS: Readonly<Record<WrongKey, string>> = {
   either: 'the cloud has another device key on file, or the server key on the device is wrong',
 };
 
+/** What a server says that closes without a word: it could not read what it was sent, or knows another key. */
+const CLOSED: Readonly<Record<'same' | 'other' | 'unknown', WrongKey>> = {
+  same: 'device-key',
+  other: 'server-key',
+  unknown: 'either',
+};
+
 const HINTS: Readonly<Record<WrongKey, string>> = {
   'server-key':
     'put the right server key on the device (`server.key` and the job `server-key`), then `run --retry-failed`',
@@ -97,11 +104,8 @@ async function shakeHands(
   switch (end.kind) {
     case 'untried':
       return end;
-    case 'closed': // the server could not read what it was sent, or knows another key: it does not say which
-      return {
-        kind: 'refused',
-        wrong: { same: 'device-key', other: 'server-key', unknown: 'either' }[server.isExpected] as WrongKey,
-      };
+    case 'closed':
+      return { kind: 'refused', wrong: CLOSED[server.isExpected] };
     case 'answered': {
       const proof = proofOf(end.answer, { privateDer, serverKey });
       return proof === 'proven' ? { kind: 'proven' } : { kind: 'refused', wrong: proof };
