@@ -137,7 +137,10 @@ describe('what a device knows of its server', () => {
   test('the one that is built in stands in the configuration, or nowhere', () => {
     const builtIn = field({ key: 'builtin', host: null, port: null });
     expect(readServerField(builtIn)).toBeNull();
-    expect(serverOf(builtIn, none)).toMatchObject({ kind: 'unknown', reason: expect.stringMatching('built into it') });
+    expect(serverOf(builtIn, none)).toMatchObject({
+      kind: 'unknown',
+      reason: expect.stringMatching('built into it') as string,
+    });
     const { publicKey: key } = server;
     expect(serverOf(builtIn, { key, host: 'cloud.example', port: null })).toEqual({
       kind: 'known',
@@ -146,7 +149,9 @@ describe('what a device knows of its server', () => {
       isExpected: 'same',
     });
     const blankAddress = field({ key, host: null, port: null });
-    expect(serverOf(blankAddress, none)).toMatchObject({ reason: expect.stringMatching('address that is built') });
+    expect(serverOf(blankAddress, none)).toMatchObject({
+      reason: expect.stringMatching('address that is built') as string,
+    });
     expect(serverOf(blankAddress, { ...none, host: 'x.example' })).toMatchObject({ address: { host: 'x.example' } });
   });
 

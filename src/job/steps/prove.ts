@@ -60,7 +60,8 @@ const CLOSED: Readonly<Record<'same' | 'other' | 'unknown', WrongKey>> = {
 const HINTS: Readonly<Record<WrongKey, string>> = {
   'server-key':
     'put the right server key on the device (`server.key` and the job `server-key`), then `run --retry-failed`',
-  'device-key': 'look for whoever else sends keys for this device, then `run --retry-failed` gives it a fresh one',
+  'device-key':
+    'see who else sends keys for this device, and whether `server.key` is the cloud’s own; then `run --retry-failed` gives it a fresh one',
   either: 'compare the server key on the device with the cloud’s (`server.key` names it), then `run --retry-failed`',
 };
 
