@@ -5,9 +5,12 @@ import type { Config } from '../config/config.ts';
 import { readToken } from '../config/token.ts';
 import { createCloudClient } from '../cloud/client.ts';
 import { Deliverer } from '../cloud/deliver.ts';
+import { tcpProver } from '../cloud/handshake.ts';
 import { systemClock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
+import type { Prover } from '../core/prover.ts';
 import type { Secret } from '../core/secret.ts';
+import { readServerKey } from '../job/server-change.ts';
 import { leaseOwner } from '../store/ops/lease-owner.ts';
 import { stationLockPath } from '../store/station-lock.ts';
 import { Store } from '../store/store.ts';
@@ -256,4 +259,14 @@ export function delivererOf(
     ...(how.requestsAtOnce !== undefined && { requestsAtOnce: how.requestsAtOnce }),
     ...(how.stop && { stop: how.stop }),
   });
+}
+
+/**
+ * For the step `prove`. The configured server is what stands in for one that is built into the firmware.
+ * @throws Fault SERVER_KEY_INVALID
+ */
+export function proverOf({ values }: Config, simulated: Prover['server'] | null): Prover {
+  const { key, host, port } = values.server;
+  const configured = { key: key === 'keep' || key === 'builtin' ? null : readServerKey(key), host, port };
+  return tcpProver({ clock: systemClock, timeoutMs: values.cloud.timeoutMs, server: simulated ?? configured });
 }

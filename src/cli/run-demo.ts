@@ -44,6 +44,7 @@ export async function runDemo(args: GlobalArgs, context: CommandContext): Promis
       again: none,
       'enter-dfu': none,
       confirm: none,
+      prove: none,
       concurrency: none,
       'per-hub': none,
       'max-fail': none,

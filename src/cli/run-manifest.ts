@@ -9,12 +9,14 @@ import type { DeviceId } from '../core/device-id.ts';
 import { Fault } from '../core/errors.ts';
 import type { DeviceSettled, RunObserver } from '../core/events.ts';
 import type { Sender } from '../core/ledger.ts';
+import type { Prover } from '../core/prover.ts';
 import type { Secret } from '../core/secret.ts';
 import { offlineSender } from '../cloud/deliver.ts';
 import type { Deliverer } from '../cloud/deliver.ts';
 import type { FleetParts } from '../fleet/options.ts';
 import { runFleet } from '../fleet/run-fleet.ts';
 import { confirmModules } from '../job/confirm-modules.ts';
+import { withProof } from '../job/add-prove.ts';
 import { loadJob } from '../job/job.ts';
 import type { Job } from '../job/job.ts';
 import { makeKeyPair } from '../keys/make-key-pair.ts';
@@ -30,7 +32,16 @@ import { suppliedKeys } from './key-pool.ts';
 import type { CommandContext } from './command.ts';
 import type { RunArgs } from './commands/run.ts';
 import type { GlobalArgs } from './command.ts';
-import { checkCloud, configOf, delivererOf, openBuses, openRecordForWork, openVault, tokenOf } from './compose.ts';
+import {
+  checkCloud,
+  configOf,
+  delivererOf,
+  openBuses,
+  openRecordForWork,
+  openVault,
+  proverOf,
+  tokenOf,
+} from './compose.ts';
 import { selectCompromised, tellNoneCompromised, warnStillCompromised } from './only-compromised.ts';
 import { onInterrupt } from './interrupt.ts';
 import { auditedSettings, compareWithCopies, sealJournal } from './audit-checkpoint.ts';
@@ -72,12 +83,14 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   );
   const sim = args.sim === undefined ? null : parseSim(args.sim);
   const { systemPart1, systemPart2, userPart } = config.values.firmware;
-  const job = loadJob(config.values.job, JOBS_DIR, config.values.server, {
+  const listed = loadJob(config.values.job, JOBS_DIR, config.values.server, {
     'system-part1': systemPart1,
     'system-part2': systemPart2,
     'user-part': userPart,
   });
-  if (job.plan.firmware) await confirmModules(job.plan.firmware);
+  if (listed.plan.firmware) await confirmModules(listed.plan.firmware);
+  const job = args.prove ? withProof(listed) : listed;
+  const prove = job.steps.some(({ name }) => name === 'prove');
   if (isLong(args.manifest)) setFlagsFromString('--heap-growing-percent=10');
   const manifest = await readManifest(args.manifest, { sockets: config.values.sockets });
   const selected = selectRows(manifest, args.only);
@@ -89,7 +102,10 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   const rows = chosen.map(row => (row.productId === null && productId !== null ? { ...row, productId } : row));
   const offline = args.offline === true || !job.plan.sends;
   const needsToken = !offline && args.plan !== true;
-  await using simulation = sim ? await openSimulation(sim, manifest, config, needsToken ? context : null) : null;
+  await using simulation = sim
+    ? await openSimulation(sim, manifest, config, needsToken ? context : null, { prove })
+    : null;
+  const prover = prove ? proverOf(config, simulation?.server ?? null) : undefined;
   const token = needsToken ? (simulation?.token ?? tokenOf(config, context)) : null;
   checkWish(config);
   if (token) checkCloud(config, simulation?.cloudUrl ?? config.values.cloud.url, token);
@@ -98,7 +114,7 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
     if (args.plan) {
       return await plan({ job, manifest, rows, buses, config, args, out: context.out });
     }
-    return await provision({ args, context, config, job, manifest, rows, buses, token, simulation });
+    return await provision({ args, context, config, job, manifest, rows, buses, token, simulation, prover });
   } finally {
     await Promise.all(buses.map(bus => bus.close()));
   }
@@ -119,6 +135,7 @@ interface Provision {
   readonly buses: readonly UsbBus[];
   readonly token: Secret<string> | null;
   readonly simulation: Simulation | null;
+  readonly prover: Prover | undefined;
 }
 
 async function provision(p: Provision): Promise<number> {
@@ -173,7 +190,11 @@ async function provision(p: Provision): Promise<number> {
         unauthorized: () => deliverer?.unauthorized ?? null,
         observer: report.observer,
       },
-      { ...fleetParts(store, vault.forRun(opened.runId), sender), ...keys.parts },
+      {
+        ...fleetParts(store, vault.forRun(opened.runId), sender),
+        ...keys.parts,
+        ...(p.prover && { prover: p.prover }),
+      },
     );
     await keys[Symbol.asyncDispose](); // a working identity of prepared pairs may not be needed any more
     for (const problem of await vault.tidy()) warn(problem);

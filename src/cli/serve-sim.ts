@@ -65,11 +65,31 @@ export async function serveSimCloud(args: SimArgs, context: CommandContext): Pro
   const faults = (args.fault ?? []).map(parseCloudFault);
   const token = env['PARTICLE_ACCESS_TOKEN'];
   if (args.token && !token) throw new Fault('USAGE', '--token: PARTICLE_ACCESS_TOKEN is not set');
-  const cloud = await startVirtualCloud({ ...address, faults, ...(args.token && token && { token }) });
+  const shakesHandsAt = args['handshake-listen'];
+  const keyFile = args['server-key-out'];
+  if (keyFile !== undefined && shakesHandsAt === undefined) {
+    throw new Fault('USAGE', '--server-key-out: without --handshake-listen there is no server key');
+  }
+  const cloud = await startVirtualCloud({
+    ...address,
+    faults,
+    ...(args.token && token && { token }),
+    ...(shakesHandsAt !== undefined && { handshake: listenAddress(shakesHandsAt, '--handshake-listen') }),
+  });
+  const { handshake: served } = cloud;
+  if (served && keyFile !== undefined) {
+    try {
+      writeNewFile(keyFile, 'server key', served.serverKeyPem);
+    } catch (thrown) {
+      await cloud.close();
+      throw thrown;
+    }
+  }
+  const handshake = served && `${formatHost(served.host)}:${served.port}`;
   using interrupt = untilInterrupted(context);
-  if (args.json) out.result(JSON.stringify({ type: 'listening', url: cloud.url }));
+  if (args.json) out.result(JSON.stringify({ type: 'listening', url: cloud.url, ...(handshake && { handshake }) }));
   else {
-    out.result(`listening on ${cloud.url}`);
+    out.result(`listening on ${cloud.url}${handshake ? `, handshake: ${handshake}` : ''}`);
     out.talk(`try: PHOTON_FLEET_CLOUD_URL=${cloud.url} PARTICLE_ACCESS_TOKEN=any photon-fleet replay`);
     out.talk(`what it was told: GET ${cloud.url}/v1/sim/keys`);
   }
@@ -94,11 +114,11 @@ function untilInterrupted({ out }: CommandContext): Disposable & { readonly came
   };
 }
 
-function listenAddress(text: string): { host: string; port: number } {
+function listenAddress(text: string, flag = '--listen'): { host: string; port: number } {
   const address = splitAddress(text);
   if (!/^(\[[0-9a-f:]+\]|[^:\s]+):\d{1,5}$/i.test(text) || address.port > 65_535) {
-    throw new Fault('USAGE', `--listen: ${JSON.stringify(text.slice(0, 60))} is no HOST:PORT`, {
-      hint: 'for instance --listen 127.0.0.1:3240; port 0 takes any free one',
+    throw new Fault('USAGE', `${flag}: ${JSON.stringify(text.slice(0, 60))} is no HOST:PORT`, {
+      hint: 'for instance 127.0.0.1:3240; port 0 takes any free one',
     });
   }
   return address;
@@ -111,23 +131,25 @@ function wholeNumber(flag: string, value: number, least: number, most: number): 
   return value;
 }
 
-/** A manifest of the rack, in a file of its own: never over another. */
 function writeManifest(path: string, rack: VirtualRack): void {
+  const lines = ['device_id,name', ...rack.devices.map(({ deviceId, busId }) => `${deviceId},sim ${busId}`), ''];
+  writeNewFile(path, 'manifest', lines.join('\n'));
+}
+
+/** In a file of its own: never over another. */
+function writeNewFile(path: string, what: string, content: string): void {
   let fd: number;
   try {
     fd = openSync(path, 'wx', 0o644);
   } catch (cause) {
     const code = systemCode(cause);
-    throw new Fault('USAGE', `the manifest ${path} can't be made (${code})`, {
+    throw new Fault('USAGE', `the ${what} ${path} can't be made (${code})`, {
       hint: 'name a file that is not there yet',
       cause,
     });
   }
   try {
-    writeSync(
-      fd,
-      ['device_id,name', ...rack.devices.map(({ deviceId, busId }) => `${deviceId},sim ${busId}`), ''].join('\n'),
-    );
+    writeSync(fd, content);
   } finally {
     closeSync(fd);
   }

@@ -35,6 +35,8 @@ export interface Simulation extends AsyncDisposable {
   readonly buses: readonly UsbBus[];
   readonly cloudUrl: string;
   readonly token: Secret<string>;
+  /** The server whose key and address the devices carry; null: none that shakes hands. */
+  readonly server: { readonly key: Uint8Array; readonly host: string; readonly port: number } | null;
 }
 
 export async function openSimulation(
@@ -43,6 +45,7 @@ export async function openSimulation(
   config: Config,
   /** For the token of a real cloud; null: nothing will be sent. */
   context: CommandContext | null,
+  { prove = false }: { prove?: boolean } = {},
 ): Promise<Simulation> {
   // Loaded here, since a run on real devices needs nothing of it.
   const [{ createRack }, { simBus }, { startVirtualCloud }] = await Promise.all([
@@ -54,12 +57,15 @@ export async function openSimulation(
   const given = source === 'flag' || source === 'environment';
   const token = given && context ? tokenOf(config, context) : new Secret(randomBytes(16).toString('hex'));
   const ids = manifest.rows.slice(0, size.count).map(row => row.deviceId);
-  const rack = await createRack({ ...size, ids, writeMs: WRITE_MS });
-  const cloud = given ? null : await startVirtualCloud({ token: token.reveal() });
+  const cloud = given ? null : await startVirtualCloud({ token: token.reveal(), handshake: prove });
+  const server = cloud?.handshake ?? null;
+  const carried = server && { serverKey: server.serverKey, serverAddress: server };
+  const rack = await createRack({ ...size, ids, writeMs: WRITE_MS, ...carried });
   return {
     buses: [simBus(rack)],
     cloudUrl: cloud?.url ?? config.values.cloud.url,
     token,
+    server: server && { key: server.serverKey, host: server.host, port: server.port },
     async [Symbol.asyncDispose]() {
       await cloud?.close();
       await rack.close();

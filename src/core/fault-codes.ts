@@ -198,6 +198,11 @@ export const FAULTS = {
     retry: 'later',
     hint: 'the cloud may hold the refused key: claim the device, then `run --retry-failed` gives it a fresh one, or `restore ID` an old one',
   },
+  HANDSHAKE_REFUSED: {
+    blame: 'cloud',
+    retry: 'later',
+    hint: 'the device can’t connect as it is: put the right server key on it (job `server-key`), or `run --retry-failed` gives it a fresh key',
+  },
   CLOUD_UNAUTHORIZED: {
     blame: 'operator',
     retry: 'later',

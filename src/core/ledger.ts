@@ -9,6 +9,7 @@ import type { UsbPath } from './usb-path.ts';
  *
  *   prepared → writing → verified → accepted | unknown | refused
  *   accepted, unknown → left        refused → rolling-back → rolled-back
+ *   accepted → refused              where the cloud's handshake proves that the device can't connect with it
  *
  * `abandoned`: the device was found with other bytes, and a later write began anew.
  */
@@ -60,6 +61,8 @@ export interface OpenWrite {
   /** The backup whose keys the new block carries; null for any other write. */
   readonly restores: number | null;
   readonly doubt: RefusalDoubt;
+  /** Why, where it was the cloud's handshake that refused a key which the cloud had accepted. */
+  readonly proofRefused?: string;
 }
 
 export interface BackupRecord {
@@ -136,6 +139,15 @@ export interface Ledger {
    * @returns the phase that holds now; `in-flight` where nothing has changed
    */
   markLeftToOutbox(write: { writeId: number; at: number }): Promise<'unknown' | 'accepted' | 'refused' | 'in-flight'>;
+  /** The cloud's handshake went through with the key of this write: told to the journal. */
+  recordProven(write: { writeId: number }): Promise<void>;
+  /**
+   * Phase refused, of a write whose key the cloud has accepted: its handshake said that the device can't connect. In the
+   * same transaction its send is refused.
+   * @param write.reason one line, for the record
+   * @returns never `none`: the cloud has stored the key
+   */
+  recordProofRefused(write: { writeId: number; reason: string; at: number }): Promise<{ doubt: RefusalDoubt }>;
   /** Phase left. */
   markLeft(write: { writeId: number; at: number }): Promise<void>;
   /** Phase rolling-back; false while a send of this device is in flight. */

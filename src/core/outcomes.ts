@@ -26,6 +26,8 @@ export interface Finished {
   /** `refused`: the old key was put back. Its doubt about what the cloud holds is in `uncertain`. */
   readonly outcome: Extract<Outcome, 'pass' | 'refused'>;
   readonly uncertain: boolean;
+  /** Why, where it was the cloud's handshake that refused. */
+  readonly proofRefused?: string | undefined;
   readonly fingerprint: string | null;
   readonly cloud: CloudState;
 }

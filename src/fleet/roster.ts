@@ -99,15 +99,15 @@ export class Roster {
 
   /** Settles a row whose device had gone through before a crash. */
   async settleFromRecord(row: ManifestRow, finished: Finished): Promise<void> {
-    const { outcome, uncertain, fingerprint, cloud } = finished;
+    const { outcome, uncertain, proofRefused, fingerprint, cloud } = finished;
     const how = { ...NOTHING_DONE, outcome, fingerprint, cloud };
     if (outcome === 'pass') {
       await this.settle(row, null, { ...how, code: null, message: FROM_RECORD, hint: null });
       return;
     }
     const { code, message, hint } = new Fault(
-      uncertain ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED',
-      `the cloud refused the key; the old key is back on the device (${FROM_RECORD})`,
+      uncertain ? 'CLOUD_KEY_UNCERTAIN' : proofRefused === undefined ? 'CLOUD_REFUSED' : 'HANDSHAKE_REFUSED',
+      `the cloud refused the key${proofRefused === undefined ? '' : ` (${proofRefused})`}; the old key is back on the device (${FROM_RECORD})`,
     );
     await this.settle(row, null, { ...how, code, message, hint });
   }

@@ -220,6 +220,7 @@ const NEEDS: Readonly<Record<StepName, readonly StepName[]>> = {
   write: ['backup', 'verify'],
   verify: ['write'],
   send: ['new-key', 'verify'],
+  prove: ['new-key', 'send'],
   leave: ['identify'],
 };
 

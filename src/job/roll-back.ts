@@ -1,5 +1,7 @@
 import { sameBytes, sha256Hex, wipe } from '../core/bytes.ts';
 import { Fault, toFault } from '../core/errors.ts';
+import type { FaultCode } from '../core/errors.ts';
+import { isUncertain } from '../core/ledger.ts';
 import type { RefusalDoubt } from '../core/ledger.ts';
 import { classifyPrivateKey } from '../photon/classify-key.ts';
 import { DCT, fieldOf } from '../photon/dct.ts';
@@ -38,6 +40,27 @@ export async function rollBack(
   work.fingerprint = oldKey?.fingerprint ?? null;
   // Whatever the answer, it is on record: the row is refused all the same.
   if (sendId !== null) await sender.deliver(sendId);
+}
+
+/**
+ * Rolls back, and ends the session as refused.
+ * @param why.code where the cloud can be told the old key for certain
+ */
+export async function takeBack(
+  context: StepContext,
+  how: Parameters<typeof rollBack>[1],
+  said: string,
+  { code = 'CLOUD_REFUSED', hint }: { code?: FaultCode; hint?: string } = {},
+): Promise<never> {
+  await rollBack(context, how);
+  const { restore } = context.plan;
+  const told = restore ? 'claim the device for this account, then ask for the restore again' : hint;
+  const isDoubtful = isUncertain(how.doubt, context.work.backup?.fingerprint ?? null);
+  throw new Fault(
+    isDoubtful ? 'CLOUD_KEY_UNCERTAIN' : code,
+    `${said}; the ${restore ? 'key that it had' : 'old key'} is back on the device`,
+    told !== undefined && (restore || !isDoubtful) ? { hint: told } : {},
+  );
 }
 
 interface OldBlock {

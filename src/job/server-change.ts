@@ -36,7 +36,7 @@ export function serverChangeOf(options: ServerOptions, jobFile: string, configur
   const fromConfig = options['server-key'] === 'config';
   const key = fromConfig ? configured.key : options['server-key'];
   const change: ServerChange = {
-    key: key === 'keep' || key === 'builtin' ? key : readKey(fromConfig ? key : resolve(dirname(jobFile), key)),
+    key: key === 'keep' || key === 'builtin' ? key : readServerKey(fromConfig ? key : resolve(dirname(jobFile), key)),
     host: options['server-host'] ?? (fromConfig ? configured.host : null),
     port: options['server-port'] ?? (fromConfig ? configured.port : null),
   };
@@ -52,7 +52,8 @@ export function changesServer(change: ServerChange): boolean {
   return change.key !== 'keep' || change.host !== null || change.port !== null;
 }
 
-function readKey(file: string): Uint8Array {
+/** @throws Fault SERVER_KEY_INVALID */
+export function readServerKey(file: string): Uint8Array {
   let bytes: Uint8Array;
   try {
     bytes = readFileSync(file);

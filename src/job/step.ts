@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import type { Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import type { Ledger, Sender, StepState } from '../core/ledger.ts';
+import type { Prover } from '../core/prover.ts';
 import type { DfuDevice } from '../dfu/dfu-device.ts';
 import type { KeyPair } from '../keys/make-key-pair.ts';
 import type { Vault } from '../vault/vault.ts';
@@ -22,6 +23,7 @@ export interface StepContext {
   readonly device: DfuDevice;
   readonly ledger: Ledger;
   readonly sender: Sender;
+  readonly prover?: Prover;
   readonly vault: Vault;
   readonly clock: Clock;
   readonly makeKey: () => Promise<KeyPair>;

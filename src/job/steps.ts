@@ -4,6 +4,7 @@ import { identify } from './steps/identify.ts';
 import { leave } from './steps/leave.ts';
 import { newKey } from './steps/new-key.ts';
 import { preflight } from './steps/preflight.ts';
+import { prove } from './steps/prove.ts';
 import { send } from './steps/send.ts';
 import { verify } from './steps/verify.ts';
 import { write } from './steps/write.ts';
@@ -18,6 +19,7 @@ export const STEPS = {
   write,
   verify,
   send,
+  prove,
   leave,
 } as const;
 

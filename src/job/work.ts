@@ -39,6 +39,8 @@ export interface Work {
   cloud: CloudState;
   /** Worth saying of a device that passed. */
   note: { readonly message: string; readonly hint: string | null } | null;
+  /** Fingerprint of the key with which this session has tried the cloud's handshake. */
+  proofTried: string | null;
   /** This session has written to the device, or taken up a write that an earlier one began. */
   underWay: boolean;
   /** The write of which this session has sent a block to the device: its new one, or the old one in a roll-back. */
@@ -60,6 +62,7 @@ export function newWork(): Work {
     fingerprint: null,
     cloud: 'none',
     note: null,
+    proofTried: null,
     underWay: false,
     sentWriteId: null,
   };
@@ -68,8 +71,14 @@ export function newWork(): Work {
 /** For another go at the same device: what is there now is read anew, what the session has come to know stays. */
 export function renewWork(work: Work): Work {
   wipeWork(work);
-  const { fingerprint, cloud, note, underWay, sentWriteId } = work;
-  return { ...newWork(), fingerprint, cloud, note, underWay, sentWriteId };
+  const { fingerprint, cloud, note, proofTried, underWay, sentWriteId } = work;
+  return { ...newWork(), fingerprint, cloud, note, proofTried, underWay, sentWriteId };
+}
+
+/** Beside what there is to say already. */
+export function addNote(work: Work, { message, hint }: NonNullable<Work['note']>): void {
+  const { note } = work;
+  work.note = note ? { message: `${note.message}; ${message}`, hint: note.hint ?? hint } : { message, hint };
 }
 
 /** Key bytes do not outlive the session. */

@@ -4,6 +4,7 @@ import type { Fault, FaultCode } from '../core/errors.ts';
 import { failPoint } from '../core/fail-points.ts';
 import type { Ledger, Sender, StepRecord } from '../core/ledger.ts';
 import type { CloudState, Outcome } from '../core/outcomes.ts';
+import type { Prover } from '../core/prover.ts';
 import type { DfuDevice } from '../dfu/dfu-device.ts';
 import type { Job } from '../job/job.ts';
 import { bootloaderOfPort, platformOfPort } from '../job/port-facts.ts';
@@ -20,6 +21,8 @@ export type { DfuDevice } from '../dfu/dfu-device.ts';
 export interface SessionParts {
   readonly ledger: Ledger;
   readonly sender: Sender;
+  /** For the step `prove`; without it nothing can be proven. */
+  readonly prover?: Prover;
   readonly vault: StepContext['vault'];
   readonly makeKey: StepContext['makeKey'];
   /** A key will be asked for before long: one may be made while the device is being read. */

@@ -18,7 +18,13 @@ import type { Started } from './normal-mode.ts';
 import type { SessionOrder, SessionParts } from './run-session.ts';
 
 /** After a roll-back that failed, these say that it is through, or can't be. A bug hides behind nothing. */
-const ENDS: readonly FaultCode[] = ['CLOUD_REFUSED', 'CLOUD_KEY_UNCERTAIN', 'ROLLBACK_CONFLICT', 'BUG'];
+const ENDS: readonly FaultCode[] = [
+  'CLOUD_REFUSED',
+  'CLOUD_KEY_UNCERTAIN',
+  'HANDSHAKE_REFUSED',
+  'ROLLBACK_CONFLICT',
+  'BUG',
+];
 
 /** As long as a further go has found nothing else to do on a device that did not leave, all is done there. */
 const NOTHING_ELSE: readonly Resume[] = ['fresh', 'send', 'leave'];

@@ -13,6 +13,14 @@ export interface ImageOptions {
   readonly idInDct: boolean;
   /** SPKI DER of the server key, 294 bytes; null: blank, the firmware uses its own. */
   readonly serverKey: Uint8Array | null;
+  /** Beside the server key; the vendor's, if left out. */
+  readonly serverAddress?: ServerAddress | undefined;
+}
+
+export interface ServerAddress {
+  /** An IPv4 address. */
+  readonly host: string;
+  readonly port: number;
 }
 
 /** Field offsets and sizes in the application section. */
@@ -84,9 +92,11 @@ export async function dctImage(options: ImageOptions): Promise<Map<number, Uint8
   put(app, FIELD.versionString, '0.7.0\0');
   if (serverKey) {
     put(app, FIELD.serverKey, serverKey);
-    const domain = Buffer.from('device.spark.io', 'ascii');
-    put(app, FIELD.serverAddress, Buffer.concat([Buffer.from([1, domain.length]), domain]));
-    put(app, FIELD.serverPort, Buffer.from([0xff, 0xff]));
+    const { host, port } = options.serverAddress ?? { host: null, port: 0xffff };
+    const [type, data] =
+      host === null ? [1, Buffer.from('device.spark.io', 'ascii')] : [0, Buffer.from(host.split('.').map(Number))];
+    put(app, FIELD.serverAddress, Buffer.concat([Buffer.from([type, data.length]), data]));
+    put(app, FIELD.serverPort, Buffer.from([port >> 8, port & 0xff]));
   }
   if (options.idInDct) put(app, FIELD.deviceId, Buffer.from(deviceId, 'hex'));
   put(app, FIELD.eap, `${FAKE_SECRET}-${deviceId}-eap-identity\0${FAKE_SECRET}-${deviceId}-eap-password\0`);

@@ -3,7 +3,7 @@ import type { DeviceId } from '../core/device-id.ts';
 import type { Behaviour } from './photon-behaviour.ts';
 import type { DescriptorFlaw, Platform, Product } from './photon-descriptors.ts';
 import { Flash, INTERNAL_SECTORS, SERIAL_SECTORS, type KeepSector } from './photon-flash.ts';
-import { dctImage, defaultServerKey, type KeyKind } from './photon-image.ts';
+import { dctImage, defaultServerKey, type KeyKind, type ServerAddress } from './photon-image.ts';
 import {
   brokenSystemPart,
   FACTORY_SYSTEM_VERSION,
@@ -46,6 +46,7 @@ export interface PhotonSpec {
   readonly systemVersion?: number | undefined;
   /** SPKI DER; null: blank; undefined: one made for this process. */
   readonly serverKey?: Uint8Array | null | undefined;
+  readonly serverAddress?: ServerAddress | undefined;
 }
 
 /** Sectors by address that differ from the factory's, for each of the two memories. */
@@ -62,7 +63,8 @@ export async function makeContent(spec: PhotonSpec): Promise<FlashContent> {
   if (spec.product === 'other') return { internal: new Map(), serial: new Map() };
   const blank = spec.keys === 'blank';
   const serverKey = spec.serverKey === undefined ? (blank ? null : await defaultServerKey()) : spec.serverKey;
-  const internal = await dctImage({ deviceId: spec.deviceId, keys: spec.keys, idInDct: spec.idInDct, serverKey });
+  const { deviceId, keys, idInDct, serverAddress } = spec;
+  const internal = await dctImage({ deviceId, keys, idInDct, serverKey, serverAddress });
   const { platform, systemVersion = FACTORY_SYSTEM_VERSION } = spec;
   if (systemVersion !== FACTORY_SYSTEM_VERSION) {
     for (const address of [SYSTEM_PART_1, SYSTEM_PART_2]) {

@@ -4,8 +4,23 @@ import { Fault } from '../core/errors.ts';
 /** How the virtual cloud misbehaves. `device`: towards that device alone; null: towards everybody. */
 export type CloudFault =
   | OneFault
+  | HandshakeFault
   /** From 1 to 100. */
   | { readonly device: DeviceId | null; readonly kind: 'flaky'; readonly percent: number };
+
+/** What a device meets that shakes hands over TCP. */
+export interface HandshakeFault {
+  readonly device: DeviceId | null;
+  readonly kind: (typeof HANDSHAKE_FAULTS)[number];
+}
+
+const HANDSHAKE_FAULTS = [
+  'handshake-silent',
+  'handshake-short',
+  'handshake-long',
+  'handshake-close',
+  'handshake-bad-signature',
+] as const;
 
 /** What one request meets. */
 export type OneFault = { readonly device: DeviceId | null } & (
@@ -19,7 +34,8 @@ export type OneFault = { readonly device: DeviceId | null } & (
 
 export const CLOUD_FAULTS_HELP =
   'down · hang · status:CODE[:N] · html:CODE · empty:CODE · late:MS · apply-late:MS · slow:MS · lost · reset · refuse-after-store · ' +
-  'retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · device:ID:FAULT';
+  'retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · handshake-silent · handshake-short · handshake-long · handshake-close · ' +
+  'handshake-bad-signature · device:ID:FAULT';
 
 /**
  * A fault as it is written on the command line:
@@ -37,6 +53,10 @@ export const CLOUD_FAULTS_HELP =
  * - `retry-after:SECONDS[:N]`, `retry-after-date:SECONDS[:N]`: answers 429 with Retry-After, as seconds or as a date
  * - `redirect`: answers 302 to elsewhere
  * - `flaky:PERCENT`: so many requests fail, evenly spread: with 503, after the key was taken, with 429, and so on in turn
+ * - `handshake-silent`: takes connections for the handshake and says nothing; for one device, nothing to its 256 bytes
+ * - `handshake-short`, `handshake-long`: answers half of the 384 bytes and closes, or one byte too many
+ * - `handshake-close`: closes without a word after the 256 bytes, as on a device whose key it does not know
+ * - `handshake-bad-signature`: its answer is signed by another server
  * - `device:ID:FAULT`: any of these, for one device only
  * @throws Fault USAGE
  */
@@ -87,8 +107,10 @@ function read(words: readonly string[], device: DeviceId | null): CloudFault | n
       const percent = whole(first, 1, 100);
       return arity === 1 && percent !== null ? { kind, device, percent } : null;
     }
-    default:
-      return null;
+    default: {
+      const handshake = HANDSHAKE_FAULTS.find(known => known === kind);
+      return handshake && arity === 0 ? { kind: handshake, device } : null;
+    }
   }
 }
 
@@ -131,6 +153,7 @@ export class FaultPlan {
   take(device: DeviceId | null): OneFault | null {
     for (const entry of this.#faults) {
       const { fault } = entry;
+      if (isOfHandshake(fault)) continue;
       if (entry.left === 0 || (fault.device !== null && fault.device !== device)) continue;
       if (fault.kind !== 'flaky') {
         entry.left -= 1;
@@ -145,8 +168,25 @@ export class FaultPlan {
     return null;
   }
 
+  /** What a connection for the handshake meets before anybody knows whose it is. */
+  greeting(): HandshakeFault | null {
+    return this.takeHandshake(null);
+  }
+
+  /** @param device the one that said who it is; null where it did not, or could not be understood */
+  takeHandshake(device: DeviceId | null): HandshakeFault | null {
+    for (const { fault } of this.#faults) {
+      if (isOfHandshake(fault) && (fault.device === null || fault.device === device)) return fault;
+    }
+    return null;
+  }
+
   /** No connection is taken at all. */
   get isDown(): boolean {
     return this.#faults.some(({ fault }) => fault.kind === 'down' && fault.device === null);
   }
+}
+
+function isOfHandshake(fault: CloudFault): fault is HandshakeFault {
+  return fault.kind.startsWith('handshake-');
 }

@@ -7,6 +7,9 @@ import { CloudApi } from './virtual-cloud-api.ts';
 import { CloudBook, type RequestRecord, type ToldKey } from './virtual-cloud-book.ts';
 import { FaultPlan, type CloudFault } from './virtual-cloud-faults.ts';
 
+import { HandshakeServer } from './virtual-cloud-handshake.ts';
+import type { HandshakeAddress, HandshakeOptions, HandshakeParts } from './virtual-cloud-handshake.ts';
+
 export { parseCloudFault, type CloudFault } from './virtual-cloud-faults.ts';
 export type { RequestRecord, ToldKey } from './virtual-cloud-book.ts';
 
@@ -21,6 +24,8 @@ export interface VirtualCloudOptions {
   /** The devices of the account, in any case; without it every ID is one. */
   readonly deviceIds?: readonly string[];
   readonly clock?: Clock;
+  /** The handshake over TCP as well; `true`: on any free port of `host`. */
+  readonly handshake?: boolean | HandshakeOptions;
 }
 
 /** A cloud over HTTP that keeps what it is told in memory, and can misbehave. */
@@ -28,6 +33,8 @@ export interface VirtualCloud {
   /** For `cloud.url`. */
   readonly url: string;
   readonly port: number;
+  /** Where devices shake hands; null: nowhere. */
+  readonly handshake: HandshakeAddress | null;
   /** Every key of a device, oldest first. */
   keysOf(id: DeviceId): readonly ToldKey[];
   /** Of the newest key; null: it was told none. */
@@ -70,16 +77,25 @@ export async function startVirtualCloud(options: VirtualCloudOptions = {}): Prom
     server.listen(port, host, resolve);
   });
   const bound = (server.address() as AddressInfo).port;
+  const handshake = await openHandshake(options, {
+    keyOnFile: id => book.keysOf(id).at(-1)?.pem ?? null,
+    plan: () => api.plan,
+    onHandshake: id => api.handshakes.set(id, clock.now()),
+  }).catch((thrown: unknown) => {
+    server.close();
+    throw thrown;
+  });
 
   const close = async (): Promise<void> => {
     closing.abort();
     const closed = new Promise<void>(resolve => server.close(() => resolve())); // closed already is fine
     server.closeAllConnections();
-    await closed;
+    await Promise.all([closed, handshake?.close()]);
   };
   return {
     url: `http://${reachable(host)}:${bound}`,
     port: bound,
+    handshake: handshake?.address ?? null,
     keysOf: id => book.keysOf(id),
     currentFingerprint: id => book.keysOf(id).at(-1)?.fingerprint ?? null,
     noteHandshake: id => api.handshakes.set(id, clock.now()),
@@ -96,6 +112,19 @@ export async function startVirtualCloud(options: VirtualCloudOptions = {}): Prom
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+async function openHandshake(
+  { handshake = false, host = '127.0.0.1' }: VirtualCloudOptions,
+  parts: HandshakeParts,
+): Promise<HandshakeServer | null> {
+  if (handshake === false) return null;
+  const address = { host, port: 0, ...(handshake === true ? {} : handshake) };
+  try {
+    return await HandshakeServer.open(address, parts);
+  } catch (thrown) {
+    throw thrown instanceof Error ? cannotListen(thrown, address.host, address.port) : thrown;
+  }
 }
 
 function ownedId(text: string): DeviceId {

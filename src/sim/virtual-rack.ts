@@ -43,6 +43,8 @@ export interface RackOptions {
   readonly keys?: 'made' | 'blank';
   /** SPKI DER of the server key on the devices; null: blank. */
   readonly serverKey?: Uint8Array | null;
+  /** The address beside it, an IPv4 one; the vendor's, if left out. */
+  readonly serverAddress?: { readonly host: string; readonly port: number };
   readonly faults?: readonly RackFault[];
   /** A folder where the devices' flash survives this process. Devices that it holds come first, `count` is the total. */
   readonly stateDir?: string;
@@ -252,6 +254,7 @@ class Rack implements VirtualRack {
       serverKey: this.#options.serverKey,
       systemVersion: this.#options.systemVersion,
       resetMs: this.#options.resetMs,
+      serverAddress: this.#options.serverAddress,
     };
     return this.#of(record, faults).reduce((spec, { effect }) => effect.change?.(spec) ?? spec, plain);
   }

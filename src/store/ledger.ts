@@ -15,6 +15,8 @@ export function ledgerOf(store: Store): Ledger {
     markLeft: write => store.call('markLeft', write),
     markRollingBack: write => store.call('markRollingBack', write),
     markRolledBack: write => store.call('markRolledBack', write),
+    recordProven: write => store.call('recordProven', write),
+    recordProofRefused: write => store.call('recordProofRefused', write),
     abandonWrite: write => store.call('abandonWrite', write),
     noteModules: seen => store.call('noteModules', seen),
     openFlash: deviceId => store.call('openFlash', deviceId),

@@ -8,6 +8,7 @@ import { findKeys, markKey } from './ops/key-audit.ts';
 import { compromisedDevices } from './ops/on-device.ts';
 import * as outbox from './ops/outbox.ts';
 import * as preparedKeys from './ops/prepared-keys.ts';
+import * as proof from './ops/proof.ts';
 import * as quarantine from './ops/quarantine.ts';
 import * as reports from './ops/reports.ts';
 import * as restores from './ops/restores.ts';
@@ -35,6 +36,7 @@ export const OPERATIONS = {
   markKey,
   ...outbox,
   ...preparedKeys,
+  ...proof,
   ...quarantine,
   ...reports,
   ...restores,

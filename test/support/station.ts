@@ -3,17 +3,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createCloudClient } from '#src/cloud/client.ts';
 import { Deliverer, offlineSender } from '#src/cloud/deliver.ts';
+import { tcpProver } from '#src/cloud/handshake.ts';
 import { systemClock, type Clock } from '#src/core/clock.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { Fault } from '#src/core/errors.ts';
 import type { DeviceSettled, RunEvent, RunSummary } from '#src/core/events.ts';
 import type { Ledger } from '#src/core/ledger.ts';
+import type { Prover } from '#src/core/prover.ts';
 import { Secret } from '#src/core/secret.ts';
 import type { UsbPath } from '#src/core/usb-path.ts';
 import { DfuDevice } from '#src/dfu/dfu-device.ts';
 import type { FleetOptions } from '#src/fleet/options.ts';
 import { runFleet } from '#src/fleet/run-fleet.ts';
 import type { FirmwareSettings } from '#src/job/firmware-files.ts';
+import { withProof } from '#src/job/add-prove.ts';
 import { loadJob } from '#src/job/job.ts';
 import { restoreJob } from '#src/job/restore-job.ts';
 import type { ServerSettings } from '#src/job/server-change.ts';
@@ -55,6 +58,8 @@ export interface RunSettings extends Partial<Omit<FleetOptions, 'rows' | 'job' |
   /** The process dies after the device has gone through, before its row is settled. */
   readonly cutBeforeSettling?: boolean;
   readonly onEvent?: (event: RunEvent) => void;
+  /** With the step `prove`; what is configured of the server. */
+  readonly prove?: { readonly server?: Prover['server']; readonly timeoutMs?: number };
 }
 
 export interface RunResult {
@@ -65,6 +70,8 @@ export interface RunResult {
 
 export interface StationRack extends Partial<Omit<RackOptions, 'faults'>> {
   readonly faults?: readonly (string | RackFault)[];
+  /** The cloud shakes hands, and the devices carry its server key and address, unless they are given others. */
+  readonly handshake?: boolean;
 }
 
 /**
@@ -103,7 +110,9 @@ export class Station implements AsyncDisposable {
   }
 
   static async open(rack: StationRack = {}): Promise<Station> {
-    const { faults = [], ...options } = rack;
+    const { faults = [], handshake = false, ...options } = rack;
+    const cloud = await startVirtualCloud({ token: TOKEN, handshake });
+    const server = cloud.handshake;
     const folder = mkdtempSync(join(tmpdir(), 'photon-fleet-test-'));
     const store = await Store.open({ path: join(folder, 'fleet.db'), create: true });
     const identity = await makeIdentity(join(folder, 'fleet.identity'));
@@ -112,6 +121,7 @@ export class Station implements AsyncDisposable {
       hubs: 1,
       writeMs: 2,
       leaveMs: 1,
+      ...(server && { serverKey: server.serverKey, serverAddress: server }),
       ...options,
       faults: faultsOf(faults, options.clock),
     };
@@ -121,7 +131,7 @@ export class Station implements AsyncDisposable {
       vault: vaultOf(identity),
       rack: await createRack(rackOptions),
       rackOptions,
-      cloud: await startVirtualCloud({ token: TOKEN }),
+      cloud,
     });
   }
 
@@ -167,13 +177,15 @@ export class Station implements AsyncDisposable {
       firmware,
       cutBeforeSettling = false,
       manifest = '/rack.csv',
+      prove,
       ...fleet
     } = settings;
     const { clock } = this;
-    const job =
+    const listed =
       settings.restore === undefined
         ? loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null }, firmware)
         : restoreJob(settings.restore, await this.backup(rows[0]!.deviceId, settings.restore));
+    const job = prove ? withProof(listed) : listed;
     const deliverer = this.deliverer(token);
     const opened = await (settings.restore === undefined
       ? this.store.call('openRun', {
@@ -236,6 +248,13 @@ export class Station implements AsyncDisposable {
         sender: inRealTime(offline ? offlineSender : deliverer, clock),
         vault: inRealTime(this.vault, clock),
         ...inRealTime({ makeKey: makeKeyPair }, clock),
+        ...(prove && {
+          prover: tcpProver({
+            clock: systemClock,
+            timeoutMs: prove.timeoutMs ?? 60_000,
+            server: prove.server ?? { key: null, host: null, port: null },
+          }),
+        }),
         clock,
       },
     );

@@ -15,6 +15,7 @@ export interface RunArgs extends RackArgs {
   readonly again: boolean | undefined;
   readonly 'enter-dfu': boolean | undefined;
   readonly confirm: string | undefined;
+  readonly prove: boolean | undefined;
   readonly concurrency: number | undefined;
   readonly 'per-hub': number | undefined;
   readonly 'max-fail': string | undefined;
@@ -59,6 +60,11 @@ export const runCommand: CommandSpec<RunArgs> = {
           choices: ['normal'],
           requiresArg: true,
           describe: 'A device passes only when it is back in normal mode after leaving',
+        })
+        .option('prove', {
+          type: 'boolean',
+          describe:
+            'Shake hands with the cloud as the device will, before it leaves: a key that can’t connect is taken back',
         })
         .option('concurrency', { type: 'number', requiresArg: true, describe: 'Devices at once [default: 128]' })
         .option('per-hub', { type: 'number', requiresArg: true, describe: 'Devices at once on one hub [default: 64]' })

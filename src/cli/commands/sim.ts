@@ -15,6 +15,8 @@ export interface SimArgs {
   readonly manifest: string | undefined;
   readonly keys: 'made' | 'blank';
   readonly token: boolean | undefined;
+  readonly 'handshake-listen': string | undefined;
+  readonly 'server-key-out': string | undefined;
   readonly json: boolean | undefined;
 }
 
@@ -77,6 +79,16 @@ export const simCommand: CommandSpec<SimArgs> = {
         describe: 'rack: DEVICE:KIND[:ARG]; cloud: KIND[:ARG]; may be repeated; a wrong one names the kinds',
       })
       .option('token', { type: 'boolean', describe: 'cloud: take the token of PARTICLE_ACCESS_TOKEN alone' })
+      .option('handshake-listen', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'cloud: HOST:PORT for the devices’ handshake over TCP, port 0 for any free one',
+      })
+      .option('server-key-out', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'cloud: write the public server key of the handshake (PEM) to this new file',
+      })
       .option('json', { type: 'boolean', describe: 'One JSON object a line' }) as Argv<SimArgs & GlobalArgs>,
   examples: [
     ['$0 sim rack --count 16 --hubs 4 --manifest rack.csv', 'a rack at 127.0.0.1:3240'],

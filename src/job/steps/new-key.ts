@@ -65,7 +65,8 @@ export function isUsable(pair: KeyPair): boolean {
   return usable;
 }
 
-async function recordedKey({ subject, vault }: StepContext, open: OpenWrite): Promise<KeyPair> {
+/** The key of an open write, out of the vault; wipe it after use. @throws Fault VAULT_CLOSED and others, where it can't be had */
+export async function recordedKey({ subject, vault }: StepContext, open: OpenWrite): Promise<KeyPair> {
   const { key } = open;
   if (!key?.sealedPrivate) throw new Fault('BUG', 'a re-key is on record without its key');
   const privateDer = await vault.open(key.sealedPrivate, {

@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { Fault } from '../../core/errors.ts';
-import { isUncertain } from '../../core/ledger.ts';
-import { rollBack } from '../roll-back.ts';
-import type { Step, StepContext } from '../step.ts';
+import { takeBack } from '../roll-back.ts';
+import type { Step } from '../step.ts';
 import { fingerprintWritten } from '../work.ts';
 import { untilNoSendIsInFlight } from './write.ts';
 
@@ -25,7 +24,9 @@ export const send: Step<Record<string, never>> = {
     }
     if (resume === 'roll-back' || resume === 'rolled-back') {
       const how = { doubt: open?.doubt ?? 'late', alreadyThere: resume === 'rolled-back' };
-      return takeBack(context, how, 'the cloud refused the key earlier');
+      if (open?.proofRefused === undefined) return takeBack(context, how, 'the cloud refused the key earlier');
+      const said = `the cloud refused the device earlier (${open.proofRefused})`;
+      return takeBack(context, how, said, { code: 'HANDSHAKE_REFUSED' });
     }
     if (work.cloud === 'pending') return 'skipped'; // tried by this very session: the outbox says when it is due again
     const delivery = await sender.deliver(sendId);
@@ -55,12 +56,3 @@ const TOLD_AGAIN = {
   message: 'an earlier key of this device got no answer and may yet land: the cloud is to be told this one once more',
   hint: 'run `photon-fleet replay` in two minutes, or leave `photon-fleet replay --watch` running',
 };
-
-async function takeBack(context: StepContext, how: Parameters<typeof rollBack>[1], said: string): Promise<never> {
-  await rollBack(context, how);
-  throw new Fault(
-    isUncertain(how.doubt, context.work.backup?.fingerprint ?? null) ? 'CLOUD_KEY_UNCERTAIN' : 'CLOUD_REFUSED',
-    `${said}; the ${context.plan.restore ? 'key that it had' : 'old key'} is back on the device`,
-    context.plan.restore ? { hint: 'claim the device for this account, then ask for the restore again' } : {},
-  );
-}

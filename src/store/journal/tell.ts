@@ -25,6 +25,7 @@ const EVENTS: Partial<Record<OperationName, string>> = {
   recordAccepted: 'accepted',
   recordRefused: 'refused',
   recordUnknown: 'unanswered',
+  recordProofRefused: 'proof-refused',
   retrySend: 'send-retried',
   dropSend: 'send-dropped',
   dueSends: 'leases-freed',

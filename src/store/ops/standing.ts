@@ -111,9 +111,11 @@ function finishable(
     old_fingerprint: string | null;
     refusal_uncertain: number;
     send_state: string | null;
+    proof_refused: string | null;
   }>(
     `SELECT writes.phase, keys.fingerprint, backups.fingerprint AS old_fingerprint, writes.refusal_uncertain,
-            sends.state AS send_state
+            sends.state AS send_state,
+            CASE WHEN sends.state = 'refused' AND sends.accepted_at IS NOT NULL THEN sends.last_error END AS proof_refused
        FROM writes
        JOIN attempts ON attempts.id =
          (SELECT max(attempts.id) FROM attempts JOIN runs ON runs.id = attempts.run_id
@@ -132,7 +134,8 @@ function finishable(
   const { phase, fingerprint, old_fingerprint: old, refusal_uncertain: doubt, send_state: send } = found;
   if (phase !== 'rolled-back') return { outcome: 'pass', uncertain: false, fingerprint, cloud: cloudOfSend(send) };
   const uncertain = isUncertain(REFUSAL_DOUBTS[doubt] ?? 'late', old);
-  return { outcome: 'refused', uncertain, fingerprint: old, cloud: 'refused' };
+  const proofRefused = found.proof_refused ?? undefined;
+  return { outcome: 'refused', uncertain, proofRefused, fingerprint: old, cloud: 'refused' };
 }
 
 function isToBeResumed(db: Db, deviceId: DeviceId, outcome: Outcome | undefined): boolean {

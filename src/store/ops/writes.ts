@@ -15,6 +15,7 @@ import { reinstate } from './reinstate.ts';
  *   markWriting     → writing        refused while a send of the device is in flight
  *   markVerified    → verified       key active, the one before it deactivated; send pending, older ones superseded
  *   (outbox)        → accepted | unknown | refused
+ *   recordProofRefused (proof.ts): accepted → refused, and the send with it
  *   markLeft        → left
  *   markRollingBack → rolling-back   refused while a send of the device is in flight
  *   markRolledBack  → rolled-back    key deactivated, the one before it active again, its send pending again
@@ -118,7 +119,8 @@ export function openWrite(db: Db, deviceId: DeviceId): OpenWrite | null {
             writes.new_sha256, writes.refusal_uncertain, writes.key_id, writes.restored_backup_id,
             backups.id AS backup_id, backups.sha256, backups.bytes, backups.classification,
             backups.fingerprint AS backup_fingerprint, backups.taken_at, backups.sealed,
-            keys.generation, keys.fingerprint, keys.public_pem, keys.sealed_private, sends.id AS send_id
+            keys.generation, keys.fingerprint, keys.public_pem, keys.sealed_private, sends.id AS send_id,
+            CASE WHEN sends.state = 'refused' AND sends.accepted_at IS NOT NULL THEN sends.last_error END AS proof_refused
        FROM writes
        JOIN backups ON backups.id = writes.backup_id
        LEFT JOIN keys ON keys.id = writes.key_id
@@ -157,6 +159,7 @@ export function openWrite(db: Db, deviceId: DeviceId): OpenWrite | null {
             sendId: row.send_id,
           },
     restores: row.restored_backup_id,
+    ...(row.proof_refused !== null && { proofRefused: row.proof_refused }),
   };
 }
 
@@ -183,6 +186,7 @@ interface OpenWriteRow {
   public_pem: string;
   sealed_private: Uint8Array | null;
   send_id: number;
+  proof_refused: string | null;
 }
 
 function sendInFlight(db: Db, deviceId: DeviceId, at: number): boolean {
