@@ -75,9 +75,10 @@ export function renewWork(work: Work): Work {
   return { ...newWork(), fingerprint, cloud, note, proofTried, underWay, sentWriteId };
 }
 
-/** Beside what there is to say already. */
+/** Beside what there is to say already; the same thing once. */
 export function addNote(work: Work, { message, hint }: NonNullable<Work['note']>): void {
   const { note } = work;
+  if (note?.message.includes(message)) return;
   work.note = note ? { message: `${note.message}; ${message}`, hint: note.hint ?? hint } : { message, hint };
 }
 

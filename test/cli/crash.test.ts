@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { FAIL_POINTS, FAIL_VARIABLE } from '#src/core/fail-points.ts';
 import { classifyPrivateKey } from '#src/photon/classify-key.ts';
+import { defaultServerKey } from '#src/sim/photon-image.ts';
 import { simulatedId } from '#src/sim/rack-layout.ts';
 import { parseCloudFault, startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
 import { identityFileOf, readIdentity } from '#src/vault/identity-file.ts';
@@ -136,7 +137,7 @@ let next = CASES.length;
 
 beforeAll(async () => {
   bench = new Bench();
-  cloud = await startVirtualCloud();
+  cloud = await startVirtualCloud({ handshake: true });
   const faults = CASES.flatMap(({ scenario }, n) =>
     scenario.cloud === null ? [] : [parseCloudFault(`device:${simulatedId(n + 1)}:${scenario.cloud}`)],
   );
@@ -319,6 +320,11 @@ describe.concurrent('killed at each of its points, one device for each, and fini
   });
 });
 
+const PROVEN_JOB = `name: proven
+description: A new key and another server
+steps: [identify, preflight, backup, new-key, { write: { server-key: config } }, verify, send, prove, leave]
+`;
+
 describe.concurrent('beside a run, killed at', () => {
   test.each([...both('leaseSend', 'recordAccepted'), 'send:leased', 'send:answered'])(
     '%s, a replay is finished by the next one',
@@ -371,6 +377,33 @@ describe.concurrent('beside a run, killed at', () => {
     },
   );
 
+  test.each(['step:prove', ...both('recordProofRefused')])(
+    '%s, a key is proven or taken back by the next run',
+    { timeout: MEDIUM_MS },
+    async point => {
+      await using stand = await Stand.open((next += 1) - 1);
+      const { port, serverKey } = cloud.handshake!;
+      const isRight = point === 'step:prove';
+      const [job, key] = [join(stand.folder, 'job.yaml'), join(stand.folder, 'server.der')];
+      writeFileSync(job, PROVEN_JOB);
+      writeFileSync(key, isRight ? serverKey : await defaultServerKey());
+      const server = {
+        PHOTON_FLEET_SERVER_KEY: key,
+        PHOTON_FLEET_SERVER_HOST: '127.0.0.1',
+        PHOTON_FLEET_SERVER_PORT: String(port),
+      };
+      await stand.killed(point, env => stand.run(job, { ...server, ...env }));
+      const ended = await stand.run(job, server);
+      await stand.expectWhole();
+      const { deviceId, index, firstKey } = stand.device;
+      expect(jsonLines(ended.stdout).filter(({ type }) => type === 'device')).toMatchObject([
+        isRight ? { outcome: 'pass', message: null } : { outcome: 'refused', code: 'HANDSHAKE_REFUSED' },
+      ]);
+      expect(stand.keyIn(index)).toBe(isRight ? stand.keys(deviceId)[0] : firstKey);
+      expect(cloud.currentFingerprint(deviceId)).toBe(stand.keyIn(index));
+    },
+  );
+
   test.each(both('addPreparedKeys'))('%s, more key pairs are prepared', { timeout: MEDIUM_MS }, async point => {
     await using stand = await Stand.open((next += 1) - 1);
     await stand.cli(['keys', 'prepare', '--count', '1']);
@@ -393,6 +426,7 @@ describe.concurrent('beside a run, killed at', () => {
 test('every fail point is tried', () => {
   const tried = new Set(CASES.map(({ point }) => point.replace(/@\d+$/, '')));
   for (const point of both('abandonWrite', 'releaseDevice', 'addPreparedKeys', 'takePreparedKey')) tried.add(point);
+  for (const point of ['step:prove', ...both('recordProofRefused')]) tried.add(point);
   for (const point of FAIL_POINTS) if (/:(noteWorking|beginRewrap|resealPage|endRewrap)/.test(point)) tried.add(point); // vault.test.ts
   for (const point of FAIL_POINTS)
     if (/^flash:|step:firmware|:(noteModules|beginFlash|endFlash):/.test(point)) tried.add(point); // firmware.test.ts

@@ -11,6 +11,7 @@ import { classifyPrivateKey } from '#src/photon/classify-key.ts';
 import { DCT, fieldOf } from '#src/photon/dct.ts';
 import { defaultServerKey } from '#src/sim/photon-image.ts';
 import { parseCloudFault } from '#src/sim/virtual-cloud.ts';
+import { LeapingClock } from '../support/leaping-clock.ts';
 import { comparable, Station, type RunResult, type RunSettings, type StationRack } from '../support/station.ts';
 
 const TOKEN = 'token-of-the-tests';
@@ -286,6 +287,58 @@ test('a session that takes up a key of an earlier one proves it with what lies i
   await expect(cut).rejects.toMatchObject({ code: 'DB_FAILED' });
   expect(await bench.row()).toMatchObject({ outcome: 'pass', message: null });
   expect(await bench.steps()).toMatchObject({ write: 'skipped', send: 'skipped', prove: 'ok' });
+});
+
+test('a session that takes one up whose key can not be opened leaves it unproven', async () => {
+  await using bench = await Bench.open();
+  const cut = bench.run({
+    ledger: real => ({ ...real, recordProven: () => Promise.reject(new Fault('DB_FAILED', 'cut')) }),
+    cutBeforeSettling: true,
+  });
+  await expect(cut).rejects.toMatchObject({ code: 'DB_FAILED' });
+  const row = await bench.row({
+    ledger: real => ({
+      ...real,
+      openWrite: async id => {
+        const open = await real.openWrite(id);
+        return open?.key ? { ...open, key: { ...open.key, sealedPrivate: Uint8Array.of(1, 2, 3) } } : open;
+      },
+    }),
+  });
+  expect(row).toMatchObject({
+    outcome: 'pass',
+    message: expect.stringMatching(/^not proven by a handshake: its private key can't be opened \(VAULT_/) as string,
+  });
+  expect(await bench.steps()).toMatchObject({ prove: 'skipped', leave: 'ok' });
+});
+
+describe('a device that does not leave at once', () => {
+  const atLeave = { handshake: true, keys: 'blank', faults: ['#1:hang:dnload:7'] } as const;
+
+  test('is proven once', async () => {
+    await using station = await Station.open({ ...atLeave, clock: new LeapingClock() });
+    const { devices } = await station.run({ prove: {} });
+    expect(devices.get(station.id(0))).toMatchObject({ outcome: 'pass', message: null });
+    const { attempts, events } = await station.history(station.id(0));
+    const steps = attempts[0]!.steps.map(({ name, state }) => `${name} ${state}`);
+    expect(steps.filter(step => /^(prove|leave)/.test(step))).toEqual([
+      'prove ok',
+      'leave failed',
+      'prove skipped',
+      'leave ok',
+    ]);
+    expect(events.filter(({ event }) => event === 'proven')).toHaveLength(1);
+  });
+
+  test('is told once that its key is not sent yet', async () => {
+    await using station = await Station.open({ ...atLeave, clock: new LeapingClock() });
+    station.cloud.setFaults([parseCloudFault('status:503')]);
+    const { devices } = await station.run({ prove: {} });
+    expect(devices.get(station.id(0))).toMatchObject({
+      outcome: 'pass',
+      message: 'not proven by a handshake: its key is not sent yet',
+    });
+  });
 });
 
 test('many devices at once, one of which the cloud does not know', async () => {

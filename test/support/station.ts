@@ -249,11 +249,14 @@ export class Station implements AsyncDisposable {
         vault: inRealTime(this.vault, clock),
         ...inRealTime({ makeKey: makeKeyPair }, clock),
         ...(prove && {
-          prover: tcpProver({
-            clock: systemClock,
-            timeoutMs: prove.timeoutMs ?? 60_000,
-            server: prove.server ?? { key: null, host: null, port: null },
-          }),
+          prover: inRealTime(
+            tcpProver({
+              clock: systemClock,
+              timeoutMs: prove.timeoutMs ?? 60_000,
+              server: prove.server ?? { key: null, host: null, port: null },
+            }),
+            clock,
+          ),
         }),
         clock,
       },

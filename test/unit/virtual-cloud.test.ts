@@ -427,6 +427,8 @@ describe('a fault of the virtual cloud', () => {
     'flaky',
     'flaky:0',
     'flaky:101',
+    'handshake-',
+    'handshake-silent:1',
     'device:abc:down',
     `device:${A}`,
     `device:${A}:device:${A}:down`,
