@@ -48,7 +48,7 @@ import { auditedSettings, compareWithCopies, sealJournal } from './audit-checkpo
 import { openRun } from './open-run.ts';
 import type { PlanInput } from './plan-run.ts';
 import { openSimulation, parseSim } from './simulation.ts';
-import type { Simulation } from './simulation.ts';
+import type { Simulated } from './simulation.ts';
 import { checkWish } from './vault-choice.ts';
 
 const JOBS_DIR = fileURLToPath(new URL('../../jobs', import.meta.url));
@@ -64,8 +64,16 @@ function isLong(path: string): boolean {
   }
 }
 
-/** `photon-fleet run`: everything that can be wrong is found before anything is touched. @returns the exit code */
-export async function runManifest(args: RunArgs & GlobalArgs, context: CommandContext): Promise<number> {
+/**
+ * `photon-fleet run`: everything that can be wrong is found before anything is touched.
+ * @param made a rack and a cloud that whoever calls has made, and closes
+ * @returns the exit code
+ */
+export async function runManifest(
+  args: RunArgs & GlobalArgs,
+  context: CommandContext,
+  made: Simulated | null = null,
+): Promise<number> {
   checkArgs(args);
   const config = configOf(
     args,
@@ -102,9 +110,8 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   const rows = chosen.map(row => (row.productId === null && productId !== null ? { ...row, productId } : row));
   const offline = args.offline === true || !job.plan.sends;
   const needsToken = !offline && args.plan !== true;
-  await using simulation = sim
-    ? await openSimulation(sim, manifest, config, needsToken ? context : null, { prove })
-    : null;
+  await using opened = sim ? await openSimulation(sim, manifest, config, needsToken ? context : null, { prove }) : null;
+  const simulation = made ?? opened;
   const prover = prove ? proverOf(config, simulation?.server ?? null) : undefined;
   const token = needsToken ? (simulation?.token ?? tokenOf(config, context)) : null;
   checkWish(config);
@@ -134,7 +141,7 @@ interface Provision {
   readonly rows: readonly ManifestRow[];
   readonly buses: readonly UsbBus[];
   readonly token: Secret<string> | null;
-  readonly simulation: Simulation | null;
+  readonly simulation: Simulated | null;
   readonly prover: Prover | undefined;
 }
 

@@ -30,14 +30,17 @@ export function parseSim(text: string): SimSize {
   return { count, hubs };
 }
 
-/** A virtual rack in this process, whose devices carry the manifest's IDs, and a virtual cloud unless a URL was given. */
-export interface Simulation extends AsyncDisposable {
+/** What a run meets in place of this machine's bus and a real cloud. */
+export interface Simulated {
   readonly buses: readonly UsbBus[];
   readonly cloudUrl: string;
   readonly token: Secret<string>;
   /** The server whose key and address the devices carry; null: none that shakes hands. */
   readonly server: { readonly key: Uint8Array; readonly host: string; readonly port: number } | null;
 }
+
+/** A virtual rack in this process, whose devices carry the manifest's IDs, and a virtual cloud unless a URL was given. */
+export interface Simulation extends Simulated, AsyncDisposable {}
 
 export async function openSimulation(
   size: SimSize,

@@ -166,6 +166,8 @@ const KINDS: Readonly<Record<string, Kind>> = {
   'pkcs8-key': keyed('pkcs8-key', 'pkcs8'),
   'truncated-key': keyed('truncated-key', 'truncated'),
   'misread-key': keyed('misread-key', 'misread'),
+  // Of a rack whose devices carry a given server key: this one carries another.
+  'other-server-key': changing('other-server-key', spec => ({ ...spec, serverKey: undefined })),
   // Of a rack whose devices boot: after leaving DFU mode it never comes back; in normal mode it stalls every way into DFU
   // mode; each of its boots takes MS.
   'no-boot': changing('no-boot', spec => ({ ...spec, neverBoots: true })),

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { DCT } from '../photon/dct.ts';
 import { systemClock, type Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import { isIn, PORT_RESET, type SetupPacket } from '../usb/setup-packet.ts';
@@ -160,6 +161,11 @@ export class VirtualPhoton {
 
   get dfuState(): number {
     return this.#mode === 'dfu' ? this.#dfu.state : APP_IDLE;
+  }
+
+  /** The DCT as it lies in its flash, 8391 bytes: for whoever looks at the device, not for a host. */
+  dct(): Buffer {
+    return this.#memory.dct.read(0, DCT.LENGTH);
   }
 
   /** Sectors rewritten by DCT blocks since it was made. */

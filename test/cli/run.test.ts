@@ -17,11 +17,13 @@ async function historyOf(bench: Bench, deviceId: string): Promise<History> {
 }
 
 describe('the demo', () => {
-  test('provisions 24 Photons and names a command that works', async () => {
+  test('repairs a rack of which a third is ruined, until all breathe cyan, and names a command that works', async () => {
     await using bench = new Bench();
     const { code, stdout } = await bench.run(['demo'], { TMPDIR: bench.folder });
     expect(code).toBe(0);
     expect(stdout).toMatch(/24 rows, 24 pass/);
+    expect(stdout.match(/\d+ of 24 breathe cyan/g)).toEqual(['16 of 24 breathe cyan', '24 of 24 breathe cyan']);
+    for (const light of ['red burst', 'orange burst', 'blinking yellow']) expect(stdout).toContain(light);
     const next = /^next: .*?photon-fleet (history .*)$/m.exec(stdout)?.[1]?.split(' ') ?? [];
     const history = await bench.run([...next, '--json']);
     expect(JSON.parse(history.stdout)).toMatchObject({ keys: [{ cloud: { state: 'accepted' } }] });
