@@ -9,11 +9,11 @@ import { promisify } from 'node:util';
 
 const runs = promisify(execFile);
 
-/** Reads from a device's DCT with dfu-util. */
-export async function dfuRead(path: string, offset: number, length: number): Promise<Buffer> {
+/** Reads with dfu-util; from a device's DCT, if no other alternate setting is named. */
+export async function dfuRead(path: string, offset: number, length: number, alternate = 1): Promise<Buffer> {
   return await inFolder(async folder => {
     const file = join(folder, 'read.bin');
-    await dfuUtil(path, ['-s', `${offset}:${length}`, '-U', file]);
+    await dfuUtil(path, ['-a', String(alternate), '-s', `${offset}:${length}`, '-U', file]);
     const bytes = await readFile(file);
     if (bytes.length !== length) throw new Error(`${path}: dfu-util gave ${bytes.length} of ${length} bytes`);
     return bytes;
@@ -25,12 +25,12 @@ export async function dfuWrite(path: string, offset: number, bytes: Buffer): Pro
   await inFolder(async folder => {
     const file = join(folder, 'write.bin');
     await writeFile(file, bytes);
-    await dfuUtil(path, ['-s', String(offset), '-D', file]);
+    await dfuUtil(path, ['-a', '1', '-s', String(offset), '-D', file]);
   });
 }
 
 async function dfuUtil(path: string, args: readonly string[]): Promise<void> {
-  await runs('dfu-util', ['-d', '2b04:d006', '-p', path, '-a', '1', ...args]);
+  await runs('dfu-util', ['-d', '2b04:d006', '-p', path, ...args]);
 }
 
 /** A fresh RSA-1024 key as openssl writes PKCS#1 DER. */

@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 vm=$repo/.cache/vm
 work=$repo/.cache/usb
-guest_limit_s=1200
+guest_limit_s=1500
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 give_up() { # MESSAGE…: the machine is not fit for these tests, which is a failure and never a silent pass

@@ -1,5 +1,6 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from './until.ts';
 
 /*
@@ -74,6 +75,46 @@ export async function plugIn(
     const there = new Set((await kernelDevices()).map(({ path }) => path));
     return paths.every(path => there.has(path));
   });
+}
+
+/** A rack whose devices come and go by themselves. */
+interface Rack {
+  device(busId: string): { readonly onBus: boolean; readonly appearance: number };
+}
+
+/**
+ * A hub that finds a device again after it has started anew, which USB/IP's client does not: plugs in whatever is on the
+ * rack's bus and not on this kernel's. @returns what ends it
+ */
+export function keepPluggedIn(
+  rack: Rack,
+  server: { host: string; port: number },
+  devices: readonly { busId: string; place: Place }[],
+): () => Promise<void> {
+  const attached = new Map<string, number>();
+  const over = new AbortController();
+  const look = async (): Promise<void> => {
+    const used = await usedPorts();
+    for (const { busId, place } of devices) {
+      const { onBus, appearance } = rack.device(busId);
+      if (!onBus || attached.get(busId) === appearance || used.has(numberOf(place))) continue;
+      // One that has gone meanwhile is met at the next look.
+      await attach(server, busId, place).then(
+        () => attached.set(busId, appearance),
+        () => undefined,
+      );
+    }
+  };
+  const looking = (async () => {
+    while (!over.signal.aborted) {
+      await look();
+      await sleep(100);
+    }
+  })();
+  return async () => {
+    over.abort();
+    await looking;
+  };
 }
 
 async function attach(server: { host: string; port: number }, busId: string, place: Place): Promise<void> {
