@@ -12,6 +12,7 @@ import type { Sender } from '../core/ledger.ts';
 import type { Secret } from '../core/secret.ts';
 import { offlineSender } from '../cloud/deliver.ts';
 import type { Deliverer } from '../cloud/deliver.ts';
+import { offlineCaller } from '../cloud/deliver-calls.ts';
 import type { FleetParts } from '../fleet/options.ts';
 import { runFleet } from '../fleet/run-fleet.ts';
 import { loadJob } from '../job/job.ts';
@@ -21,7 +22,7 @@ import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
 import { readManifest } from '../manifest/read-manifest.ts';
 import { ndjsonReport } from '../report/json.ts';
 import { plainReport } from '../report/plain.ts';
-import { ledgerOf } from '../store/ledger.ts';
+import { callOutboxOf, ledgerOf } from '../store/ledger.ts';
 import type { Store } from '../store/store.ts';
 import type { UsbBus } from '../usb/port.ts';
 import type { Vault } from '../vault/vault.ts';
@@ -29,7 +30,16 @@ import { suppliedKeys } from './key-pool.ts';
 import type { CommandContext } from './command.ts';
 import type { RunArgs } from './commands/run.ts';
 import type { GlobalArgs } from './command.ts';
-import { checkCloud, configOf, delivererOf, openBuses, openRecordForWork, openVault, tokenOf } from './compose.ts';
+import {
+  callDelivererOf,
+  checkCloud,
+  configOf,
+  delivererOf,
+  openBuses,
+  openRecordForWork,
+  openVault,
+  tokenOf,
+} from './compose.ts';
 import { selectCompromised, tellNoneCompromised, warnStillCompromised } from './only-compromised.ts';
 import { onInterrupt } from './interrupt.ts';
 import { auditedSettings, compareWithCopies, sealJournal } from './audit-checkpoint.ts';
@@ -80,7 +90,14 @@ export async function runManifest(args: RunArgs & GlobalArgs, context: CommandCo
   if (args['only-compromised'] && chosen.length === 0) return tellNoneCompromised(args, context);
   const { productId } = config.values.cloud;
   const rows = chosen.map(row => (row.productId === null && productId !== null ? { ...row, productId } : row));
-  const offline = args.offline === true || !job.plan.sends;
+  const { sends, claims, calls = [] } = job.plan;
+  if (args.offline && claims) {
+    throw new Fault('USAGE', `the job ${job.name} fetches claim codes, which can't be had with --offline`, {
+      hint: 'leave --offline away, or use a job without the step `claim-code`',
+    });
+  }
+  const asks = sends || claims === true || calls.length > 0;
+  const offline = args.offline === true || !asks;
   const needsToken = !offline && args.plan !== true;
   await using simulation = sim ? await openSimulation(sim, manifest, config, needsToken ? context : null) : null;
   const token = needsToken ? (simulation?.token ?? tokenOf(config, context)) : null;
@@ -122,7 +139,7 @@ async function provision(p: Provision): Promise<number> {
   await store.call('noteConfiguration', auditedSettings(config));
   const warn = (message: string): void => context.out.talk(`warning: ${message}`);
   const vault = await openVault(config, store, { warn });
-  const { deliverer, sender } = senderOf(p, store);
+  const { deliverer, sender, ...callers } = senderOf(p, store);
   const interrupt = onInterrupt(
     context.out,
     'stopping: devices that are being written finish first (Ctrl-C again cuts)',
@@ -166,7 +183,7 @@ async function provision(p: Provision): Promise<number> {
         unauthorized: () => deliverer?.unauthorized ?? null,
         observer: report.observer,
       },
-      { ...fleetParts(store, vault.forRun(opened.runId), sender), ...keys.parts },
+      { ...fleetParts(store, vault.forRun(opened.runId), sender), ...callers, ...keys.parts },
     );
     await keys[Symbol.asyncDispose](); // a working identity of prepared pairs may not be needed any more
     for (const problem of await vault.tidy()) warn(problem);
@@ -198,15 +215,21 @@ export function fleetParts(store: Store, vault: Vault, sender: Sender): FleetPar
 export function senderOf(
   p: Pick<Provision, 'config' | 'token' | 'simulation'>,
   store: Store,
-): { deliverer: Deliverer | null; sender: Sender } {
-  if (p.token === null) return { deliverer: null, sender: offlineSender };
-  const deliverer = delivererOf(p.config, store, {
+): { deliverer: Deliverer | null; sender: Sender } & Required<Pick<FleetParts, 'caller'>> & Pick<FleetParts, 'claimer'> {
+  if (p.token === null) {
+    return { deliverer: null, sender: offlineSender, caller: offlineCaller(callOutboxOf(store), systemClock) };
+  }
+  const how = {
     token: p.token,
     url: p.simulation?.cloudUrl ?? p.config.values.cloud.url,
     owner: 'run',
+  } as const;
+  const deliverer = delivererOf(p.config, store, {
+    ...how,
     onUnauthorized: () => undefined, // the fleet asks, and says it
   });
-  return { deliverer, sender: deliverer };
+  const calls = callDelivererOf(p.config, store, { ...how, deliverer });
+  return { deliverer, sender: deliverer, caller: calls, claimer: calls };
 }
 
 export async function reportOf({

@@ -36,10 +36,13 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
     endedAt: when(endedAt),
   }));
   const { failures, events, olderEvents } = history;
+  const calls = history.calls.map(({ nextAt, ...call }) => ({ ...call, nextAt: when(nextAt) }));
   const marks = history.marks.map(({ markedAt, ...mark }) => ({ ...mark, markedAt: when(markedAt) }));
   const releases = history.releases.map(({ releasedAt, why }) => ({ releasedAt: when(releasedAt), why }));
   if (json) {
-    const all = { deviceId: history.deviceId, keys, backups, attempts, failures, releases, marks, events, olderEvents };
+    const all = {
+      ...{ deviceId: history.deviceId, keys, backups, attempts, failures, releases, marks, calls, events, olderEvents },
+    };
     out.result(JSON.stringify(all));
     return;
   }
@@ -92,6 +95,11 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
       ]),
     ),
   );
+  if (calls.length > 0) {
+    out.result(`\n${bold('calls')}`);
+    const cells = calls.map(one => [one.kind, one.state, one.attempts, one.nextAt, one.lastStatus, one.lastError]);
+    out.result(table(['WHAT', 'STATE', 'TRIES', 'NEXT', 'STATUS', 'LAST ERROR'], cells));
+  }
   if (failures > 0)
     out.result(`\n${failures} failed ${failures === 1 ? 'attempt counts' : 'attempts count'} against it`);
   for (const { releasedAt, why } of releases)

@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isMap, isScalar, isSeq, Lexer, LineCounter, parseDocument } from 'yaml';
 import type { Node, YAMLMap } from 'yaml';
+import { CALL_KINDS } from '../core/cloud-calls.ts';
+import type { CallKind } from '../core/cloud-calls.ts';
 import { Fault } from '../core/errors.ts';
 import { isNestedTooDeep, PLAIN_YAML } from '../core/plain-yaml.ts';
 import { printable } from '../core/printable.ts';
@@ -27,6 +29,10 @@ export interface JobPlan {
   /** With the keys of a backup (the command `restore`, which no job file can be), not with fresh ones. */
   readonly restore?: RestoredKeys;
   readonly server: ServerChange;
+  /** A claim code is fetched and written. */
+  readonly claims?: boolean;
+  /** What the cloud is asked for beside the send, in its order. */
+  readonly calls?: readonly CallKind[];
   readonly writes: boolean;
   readonly sends: boolean;
   readonly leaves: boolean;
@@ -108,10 +114,10 @@ export function parseJob(text: string, file: string, server: ServerSettings): Jo
   checkOrder(steps, (index, message) => say(at[index] ?? list, message));
   if (problems.length > 0) return refuse();
   const plan = planOf(steps, file, server);
-  if (plan.writes && !plan.newKey && !changesServer(plan.server)) {
+  if (plan.writes && !plan.newKey && !plan.claims && !changesServer(plan.server)) {
     say(
       at[steps.findIndex(step => step.name === 'write')],
-      '`write` has nothing to write: no new-key step, and server-key is `keep`',
+      '`write` has nothing to write: no new-key step, no claim-code step, and server-key is `keep`',
     );
     return refuse();
   }
@@ -196,20 +202,27 @@ const NEEDS: Readonly<Record<StepName, readonly StepName[]>> = {
   preflight: ['identify'],
   backup: ['preflight'],
   'new-key': ['write', 'send'],
+  'claim-code': ['write'],
   write: ['backup', 'verify'],
   verify: ['write'],
   send: ['new-key', 'verify'],
+  'add-to-product': ['identify'],
+  name: ['identify'],
   leave: ['identify'],
 };
 
 function planOf(steps: Job['steps'], file: string, configured: ServerSettings): JobPlan {
   const write = steps.find(step => step.name === 'write');
+  const has = (name: StepName): boolean => steps.some(step => step.name === name);
+  const isAll = !has('new-key') && !has('claim-code');
   const keep: ServerChange = { key: 'keep', host: null, port: null };
   return {
-    newKey: steps.some(step => step.name === 'new-key'),
-    server: write ? serverChangeOf(write.options as ServerOptions, file, configured) : keep,
+    newKey: has('new-key'),
+    server: write ? serverChangeOf(write.options as ServerOptions, file, configured, isAll) : keep,
+    claims: has('claim-code'),
+    calls: CALL_KINDS.filter(has),
     writes: write !== undefined,
-    sends: steps.some(step => step.name === 'send'),
-    leaves: steps.some(step => step.name === 'leave'),
+    sends: has('send'),
+    leaves: has('leave'),
   };
 }

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type { Clock } from '../core/clock.ts';
+import type { Caller, Claimer } from '../core/cloud-calls.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import type { Ledger, Sender, StepState } from '../core/ledger.ts';
 import type { DfuDevice } from '../dfu/dfu-device.ts';
@@ -12,6 +13,7 @@ import type { Work } from './work.ts';
 export interface Subject {
   readonly deviceId: DeviceId;
   readonly productId: string | null;
+  readonly name: string | null;
 }
 
 /** What a step is handed. It asks for nothing else, and what it finds out it leaves in `work`. */
@@ -22,6 +24,10 @@ export interface StepContext {
   readonly device: DfuDevice;
   readonly ledger: Ledger;
   readonly sender: Sender;
+  /** Where the job fetches claim codes. */
+  readonly claimer?: Claimer;
+  /** Where the job asks the cloud for more than the send. */
+  readonly caller?: Caller;
   readonly vault: Vault;
   readonly clock: Clock;
   readonly makeKey: () => Promise<KeyPair>;

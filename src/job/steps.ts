@@ -1,6 +1,9 @@
+import { addToProduct } from './steps/add-to-product.ts';
 import { backup } from './steps/backup.ts';
+import { claimCode } from './steps/claim-code.ts';
 import { identify } from './steps/identify.ts';
 import { leave } from './steps/leave.ts';
+import { name } from './steps/name.ts';
 import { newKey } from './steps/new-key.ts';
 import { preflight } from './steps/preflight.ts';
 import { send } from './steps/send.ts';
@@ -13,9 +16,12 @@ export const STEPS = {
   preflight,
   backup,
   'new-key': newKey,
+  'claim-code': claimCode,
   write,
   verify,
   send,
+  'add-to-product': addToProduct,
+  name,
   leave,
 } as const;
 

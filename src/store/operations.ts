@@ -1,6 +1,8 @@
 import * as attempts from './ops/attempts.ts';
 import * as audit from './ops/audit.ts';
+import * as callsByHand from './ops/calls-by-hand.ts';
 import * as check from './ops/check.ts';
+import * as cloudCalls from './ops/cloud-calls.ts';
 import * as history from './ops/history.ts';
 import { keyAt } from './ops/key-at.ts';
 import { findKeys, markKey } from './ops/key-audit.ts';
@@ -22,7 +24,18 @@ import * as writes from './ops/writes.ts';
 export const OPERATIONS = {
   ...attempts,
   ...audit,
+  callsReport: callsByHand.callsReport,
+  pendingCalls: callsByHand.pendingCalls,
+  retryCalls: callsByHand.retryCalls,
+  dropCalls: callsByHand.dropCalls,
   ...check,
+  queueCall: cloudCalls.queueCall,
+  dueCalls: cloudCalls.dueCalls,
+  leaseCall: cloudCalls.leaseCall,
+  callStateOf: cloudCalls.callStateOf,
+  recordCallDone: cloudCalls.recordCallDone,
+  recordCallRefused: cloudCalls.recordCallRefused,
+  recordCallUnknown: cloudCalls.recordCallUnknown,
   compromisedDevices,
   findKeys,
   ...history,
@@ -52,7 +65,7 @@ export type OperationInput<N extends OperationName> = Operations[N] extends (db:
 export type OperationOutput<N extends OperationName> = ReturnType<Operations[N]>;
 
 /** Those of a session that only read: they need no savepoint, and have nothing to tell the journal. */
-export const READS: ReadonlySet<OperationName> = new Set(['openWrite', 'nextGeneration', 'stateOf', 'preparedKeys']);
+export const READS: ReadonlySet<OperationName> = new Set(['openWrite', 'nextGeneration', 'stateOf', 'callStateOf', 'preparedKeys']);
 
 /** Those that SQLite does not take inside a transaction. */
 export const OUTSIDE_TRANSACTION: readonly OperationName[] = ['backupTo', 'compareWithJournal', 'verifyPart'];

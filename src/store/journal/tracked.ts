@@ -27,6 +27,7 @@ const TABLES = [
   'key_changes',
   'key_marks',
   'prepared_keys',
+  'cloud_calls',
 ] as const;
 
 /** Sealed bytes are told by their hash; a lease is no event, it passes. */
