@@ -1,0 +1,1 @@
+-- Nothing yet: keeps the row of migrations whole until the firmware's own comes, which takes the place of this file.
