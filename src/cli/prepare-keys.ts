@@ -50,7 +50,14 @@ export async function prepareKeys(args: KeysArgs & GlobalArgs, context: CommandC
 }
 
 function countOf({ action, what, state, time, why, count, from, identity }: KeysArgs): number {
-  if (from !== undefined || identity !== undefined || what !== undefined || state !== undefined || time !== undefined || why !== undefined) {
+  if (
+    from !== undefined ||
+    identity !== undefined ||
+    what !== undefined ||
+    state !== undefined ||
+    time !== undefined ||
+    why !== undefined
+  ) {
     throw new Fault('USAGE', `keys ${action} takes nothing but --count`, {
       hint: '`photon-fleet keys prepare --count 120` makes 120 key pairs ahead',
     });

@@ -215,7 +215,8 @@ export function fleetParts(store: Store, vault: Vault, sender: Sender): FleetPar
 export function senderOf(
   p: Pick<Provision, 'config' | 'token' | 'simulation'>,
   store: Store,
-): { deliverer: Deliverer | null; sender: Sender } & Required<Pick<FleetParts, 'caller'>> & Pick<FleetParts, 'claimer'> {
+): { deliverer: Deliverer | null; sender: Sender } & Required<Pick<FleetParts, 'caller'>> &
+  Pick<FleetParts, 'claimer'> {
   if (p.token === null) {
     return { deliverer: null, sender: offlineSender, caller: offlineCaller(callOutboxOf(store), systemClock) };
   }

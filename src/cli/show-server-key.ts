@@ -36,9 +36,13 @@ export async function showServerKey(args: KeysArgs & GlobalArgs, context: Comman
     }
     const { key, host, port } = readServerField(dct);
     if (key === null) {
-      throw new Fault('SERVER_KEY_INVALID', `${where} holds no server key: the device uses the one built into its firmware`, {
-        hint: '`server.key: builtin` in the configuration says the same of other devices',
-      });
+      throw new Fault(
+        'SERVER_KEY_INVALID',
+        `${where} holds no server key: the device uses the one built into its firmware`,
+        {
+          hint: '`server.key: builtin` in the configuration says the same of other devices',
+        },
+      );
     }
     // Its own copy: what lies behind it in the backup goes when that is wiped.
     const server = publicKeyFromSpki(Buffer.from(parseServerKey(key, where)));

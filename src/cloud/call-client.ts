@@ -42,7 +42,11 @@ export function createCallClient(options: CloudClientOptions): CallClient {
       if (call.kind === 'name') return untilClaimed(answer);
       const invalid = answer.kind === 'accepted' ? memberOf(body, 'invalidDeviceIds') : undefined;
       if (answer.kind !== 'accepted' || !Array.isArray(invalid) || !invalid.includes(call.deviceId)) return answer;
-      return { kind: 'refused', status: answer.status, reason: 'the product does not take this device (invalidDeviceIds)' };
+      return {
+        kind: 'refused',
+        status: answer.status,
+        reason: 'the product does not take this device (invalidDeviceIds)',
+      };
     },
   };
 }

@@ -29,7 +29,8 @@ export function composeBlock(
   pair: KeyPair | null,
   claimCode: Uint8Array | null = null,
 ): NonNullable<Work['block']> {
-  if (plan.claims && claimCode?.length !== DCT.CLAIM_CODE.length) throw new RangeError('a block without its claim code');
+  if (plan.claims && claimCode?.length !== DCT.CLAIM_CODE.length)
+    throw new RangeError('a block without its claim code');
   const { offset, length } = blockRange(plan);
   const merged = Buffer.from(dct);
   try {

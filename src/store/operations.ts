@@ -65,7 +65,13 @@ export type OperationInput<N extends OperationName> = Operations[N] extends (db:
 export type OperationOutput<N extends OperationName> = ReturnType<Operations[N]>;
 
 /** Those of a session that only read: they need no savepoint, and have nothing to tell the journal. */
-export const READS: ReadonlySet<OperationName> = new Set(['openWrite', 'nextGeneration', 'stateOf', 'callStateOf', 'preparedKeys']);
+export const READS: ReadonlySet<OperationName> = new Set([
+  'openWrite',
+  'nextGeneration',
+  'stateOf',
+  'callStateOf',
+  'preparedKeys',
+]);
 
 /** Those that SQLite does not take inside a transaction. */
 export const OUTSIDE_TRANSACTION: readonly OperationName[] = ['backupTo', 'compareWithJournal', 'verifyPart'];

@@ -1,8 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createCallClient } from '#src/cloud/call-client.ts';
 import { createCloudClient } from '#src/cloud/client.ts';
 import { Deliverer, offlineSender } from '#src/cloud/deliver.ts';
+import { CallDeliverer, offlineCaller } from '#src/cloud/deliver-calls.ts';
 import { systemClock, type Clock } from '#src/core/clock.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { Fault } from '#src/core/errors.ts';
@@ -24,7 +26,7 @@ import { simBus } from '#src/sim/sim-bus.ts';
 import { parseFault, type RackFault } from '#src/sim/rack-faults.ts';
 import { startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
 import { createRack, type RackOptions, type VirtualRack } from '#src/sim/virtual-rack.ts';
-import { ledgerOf, outboxOf } from '#src/store/ledger.ts';
+import { callOutboxOf, ledgerOf, outboxOf } from '#src/store/ledger.ts';
 import { leaseOwner } from '#src/store/ops/lease-owner.ts';
 import type { DeviceHistory } from '#src/store/ops/history.ts';
 import { Store } from '#src/store/store.ts';
@@ -153,6 +155,19 @@ export class Station implements AsyncDisposable {
     });
   }
 
+  /** What makes the calls beside the sends of `deliverer`. */
+  caller(deliverer: Deliverer, token = TOKEN): CallDeliverer {
+    return new CallDeliverer({
+      outbox: callOutboxOf(this.store),
+      client: createCallClient({ url: this.cloud.url, token: new Secret(token), timeoutMs: 2000, insecure: false }),
+      token: deliverer,
+      clock: this.clock,
+      owner: leaseOwner('run'),
+      timeoutMs: 2000,
+      random: () => 0,
+    });
+  }
+
   async run(settings: RunSettings = {}, token = TOKEN): Promise<RunResult> {
     const {
       rows = this.rows(),
@@ -172,6 +187,7 @@ export class Station implements AsyncDisposable {
         ? loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null })
         : restoreJob(settings.restore, await this.backup(rows[0]!.deviceId, settings.restore));
     const deliverer = this.deliverer(token);
+    const caller = this.caller(deliverer, token);
     const opened = await (settings.restore === undefined
       ? this.store.call('openRun', {
           job: job.name,
@@ -231,6 +247,8 @@ export class Station implements AsyncDisposable {
           clock,
         ),
         sender: inRealTime(offline ? offlineSender : deliverer, clock),
+        caller: inRealTime(offline ? offlineCaller(callOutboxOf(this.store), clock) : caller, clock),
+        ...(!offline && { claimer: inRealTime(caller, clock) }),
         vault: inRealTime(this.vault, clock),
         ...inRealTime({ makeKey: makeKeyPair }, clock),
         clock,

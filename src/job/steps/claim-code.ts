@@ -52,6 +52,9 @@ function faultOf(answer: Exclude<ClaimAnswer, { kind: 'code' }>): Fault {
     case 'invalid':
       return new Fault('CLAIM_INVALID', `what the cloud answered with ${answer.status} holds no claim code`);
     case 'unauthorized':
-      return new Fault('CLOUD_UNAUTHORIZED', `the cloud refused the access token: ${answer.reason}; nothing was written`);
+      return new Fault(
+        'CLOUD_UNAUTHORIZED',
+        `the cloud refused the access token: ${answer.reason}; nothing was written`,
+      );
   }
 }

@@ -22,11 +22,7 @@ const ENTRY = `device_id AS deviceId, kind, state, attempts, CASE state WHEN 'pe
                last_status AS lastStatus, last_error AS lastError`;
 
 export function callsReport(db: Db, state: string | null): CallEntry[] {
-  return db.all<CallEntry>(
-    `SELECT ${ENTRY} FROM cloud_calls WHERE ? IS NULL OR state = ? ORDER BY id`,
-    state,
-    state,
-  );
+  return db.all<CallEntry>(`SELECT ${ENTRY} FROM cloud_calls WHERE ? IS NULL OR state = ? ORDER BY id`, state, state);
 }
 
 export function callsOf(db: Db, deviceId: DeviceId): CallEntry[] {
@@ -74,10 +70,7 @@ export function retryCalls(db: Db, { deviceId, at }: { deviceId: DeviceId; at: n
 }
 
 /** Waiting and refused calls of a device are never made. @returns their kinds. @throws Fault SEND_IN_FLIGHT */
-export function dropCalls(
-  db: Db,
-  { deviceId, why, at }: { deviceId: DeviceId; why: string; at: number },
-): CallKind[] {
+export function dropCalls(db: Db, { deviceId, why, at }: { deviceId: DeviceId; why: string; at: number }): CallKind[] {
   const calls = newestCalls(db, deviceId, at).filter(({ state }) => state === 'pending' || state === 'refused');
   if (calls.some(({ leased }) => leased)) {
     throw new Fault('SEND_IN_FLIGHT', `a call for device ${deviceId} is on its way to the cloud`);
