@@ -27,7 +27,7 @@ export type OneFault = { readonly device: DeviceId | null } & (
 
 export const CLOUD_FAULTS_HELP =
   'down · hang · status:CODE[:N] · html:CODE · empty:CODE · late:MS · apply-late:MS · slow:MS · lost · reset · refuse-after-store · ' +
-  'retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · device:ID:FAULT · keys:FAULT, claims:FAULT, products:FAULT, names:FAULT, devices:FAULT';
+  'retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · device:ID:FAULT · keys|claims|products|names|devices:FAULT';
 
 /**
  * A fault as it is written on the command line:

@@ -6,6 +6,7 @@ import { createCloudClient } from '#src/cloud/client.ts';
 import { Deliverer, offlineSender } from '#src/cloud/deliver.ts';
 import { CallDeliverer, offlineCaller } from '#src/cloud/deliver-calls.ts';
 import { systemClock, type Clock } from '#src/core/clock.ts';
+import type { CallOutbox } from '#src/core/cloud-calls.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { Fault } from '#src/core/errors.ts';
 import type { DeviceSettled, RunEvent, RunSummary } from '#src/core/events.ts';
@@ -52,6 +53,8 @@ export interface RunSettings extends Partial<Omit<FleetOptions, 'rows' | 'job' |
   readonly quarantineAfter?: number;
   /** Lies between the session and the record: a crash at a boundary is a method that never goes on. */
   readonly ledger?: (real: Ledger) => Ledger;
+  /** The same for the record of calls. */
+  readonly calls?: (real: CallOutbox) => CallOutbox;
   /** The process dies after the device has gone through, before its row is settled. */
   readonly cutBeforeSettling?: boolean;
   readonly onEvent?: (event: RunEvent) => void;
@@ -156,9 +159,9 @@ export class Station implements AsyncDisposable {
   }
 
   /** What makes the calls beside the sends of `deliverer`. */
-  caller(deliverer: Deliverer, token = TOKEN): CallDeliverer {
+  caller(deliverer: Deliverer, token = TOKEN, outbox = callOutboxOf(this.store)): CallDeliverer {
     return new CallDeliverer({
-      outbox: callOutboxOf(this.store),
+      outbox,
       client: createCallClient({ url: this.cloud.url, token: new Secret(token), timeoutMs: 2000, insecure: false }),
       token: deliverer,
       clock: this.clock,
@@ -187,7 +190,8 @@ export class Station implements AsyncDisposable {
         ? loadJob(settings.job ?? 'rekey', JOBS_DIR, server ?? { key: 'keep', host: null, port: null })
         : restoreJob(settings.restore, await this.backup(rows[0]!.deviceId, settings.restore));
     const deliverer = this.deliverer(token);
-    const caller = this.caller(deliverer, token);
+    const callOutbox = callOutboxOf(this.store);
+    const caller = this.caller(deliverer, token, settings.calls?.(callOutbox));
     const opened = await (settings.restore === undefined
       ? this.store.call('openRun', {
           job: job.name,
@@ -247,7 +251,7 @@ export class Station implements AsyncDisposable {
           clock,
         ),
         sender: inRealTime(offline ? offlineSender : deliverer, clock),
-        caller: inRealTime(offline ? offlineCaller(callOutboxOf(this.store), clock) : caller, clock),
+        caller: inRealTime(offline ? offlineCaller(callOutbox, clock) : caller, clock),
         ...(!offline && { claimer: inRealTime(caller, clock) }),
         vault: inRealTime(this.vault, clock),
         ...inRealTime({ makeKey: makeKeyPair }, clock),
