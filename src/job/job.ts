@@ -215,12 +215,13 @@ function planOf(steps: Job['steps'], file: string, configured: ServerSettings): 
   const write = steps.find(step => step.name === 'write');
   const has = (name: StepName): boolean => steps.some(step => step.name === name);
   const isAll = !has('new-key') && !has('claim-code');
+  const calls = CALL_KINDS.filter(has);
   const keep: ServerChange = { key: 'keep', host: null, port: null };
   return {
     newKey: has('new-key'),
     server: write ? serverChangeOf(write.options as ServerOptions, file, configured, isAll) : keep,
-    claims: has('claim-code'),
-    calls: CALL_KINDS.filter(has),
+    ...(has('claim-code') && { claims: true }),
+    ...(calls.length > 0 && { calls }),
     writes: write !== undefined,
     sends: has('send'),
     leaves: has('leave'),
