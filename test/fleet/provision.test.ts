@@ -326,8 +326,8 @@ describe('what the cloud does not take for now waits', () => {
 });
 
 describe('cut short', () => {
-  const failing = (method: keyof Ledger) => (real: Ledger) => ({ ...real, [method]: cut }) as Ledger;
-  const callsFailing = (method: keyof CallOutbox) => (real: CallOutbox) => ({ ...real, [method]: cut }) as CallOutbox;
+  const failing = (method: keyof Ledger) => (real: Ledger) => ({ ...real, [method]: cut });
+  const callsFailing = (method: keyof CallOutbox) => (real: CallOutbox) => ({ ...real, [method]: cut });
 
   test('before the write: its claim code is gone, and the device is begun anew with another', async () => {
     await using bench = await Bench.open();
