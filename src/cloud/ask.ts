@@ -27,10 +27,10 @@ export interface CloudRequest {
   readonly body: Readonly<Record<string, unknown>>;
 }
 
-/** The answer as it is judged, and the body of a success (at most 64 KiB; empty where it could not be read). */
+/** The answer as it is judged, and the body of a success; null where it broke off, or goes on beyond 64 KiB. */
 export interface Heard {
   readonly answer: CloudAnswer;
-  readonly body: string;
+  readonly body: string | null;
 }
 
 /**
@@ -68,8 +68,8 @@ export function cloudRequests(options: CloudClientOptions): Ask {
       const { status, statusText, headers } = response;
       const retryAfter = headers.get('retry-after');
       const said = await readBody(response, over);
-      const answer = judgeAnswer({ status, statusText, retryAfter, body: said }, clock.now(), secrets);
-      return { answer, body: answer.kind === 'accepted' ? said : '' };
+      const answer = judgeAnswer({ status, statusText, retryAfter, body: said ?? '' }, clock.now(), secrets);
+      return { answer, body: answer.kind === 'accepted' ? said : null };
     } catch (thrown) {
       const reason = signal?.aborted
         ? 'interrupted before an answer came'
@@ -77,7 +77,7 @@ export function cloudRequests(options: CloudClientOptions): Ask {
           ? `no answer within ${timeoutMs} ms`
           : networkReason(thrown, secrets);
       const mayLandLate = signal?.aborted === true || deadline.aborted || !neverLeft(thrown);
-      return { answer: { kind: 'unknown', status: null, reason, retryAfterMs: null, mayLandLate }, body: '' };
+      return { answer: { kind: 'unknown', status: null, reason, retryAfterMs: null, mayLandLate }, body: null };
     }
   };
 }
@@ -87,7 +87,7 @@ export function cloudRequests(options: CloudClientOptions): Ask {
  * ends, its reader never does (undici 6). The status has come and decides: a body that breaks off, or doesn't end before the
  * deadline, only costs the words. Reading it through lets the connection be used again.
  */
-async function readBody(response: Response, over: AbortSignal): Promise<string> {
+async function readBody(response: Response, over: AbortSignal): Promise<string | null> {
   const body: ReadableStream<Uint8Array> | null = response.body;
   if (!body) return '';
   const reader = body.getReader();
@@ -104,7 +104,7 @@ async function readBody(response: Response, over: AbortSignal): Promise<string> 
   try {
     for (let size = 0; ;) {
       const next = await Promise.race([reader.read(), givenUp]);
-      if (next === null) return '';
+      if (next === null) return null;
       const { done, value } = next;
       if (done) return Buffer.concat(chunks).toString('utf8');
       chunks.push(value);
@@ -112,7 +112,7 @@ async function readBody(response: Response, over: AbortSignal): Promise<string> 
       if (size > MAX_BODY_BYTES) giveUp();
     }
   } catch {
-    return '';
+    return null;
   } finally {
     over.removeEventListener('abort', giveUp); // the signal outlives the answer
   }

@@ -25,6 +25,7 @@ export function createCallClient(options: CloudClientOptions): CallClient {
       const { answer, body } = await ask({ method: 'POST', path, body: {} }, signal);
       switch (answer.kind) {
         case 'accepted': {
+          if (body === null) return { kind: 'unavailable', status: answer.status, reason: 'its answer broke off' };
           const code = memberOf(body, 'claim_code');
           return typeof code === 'string' && isClaimCode(code)
             ? { kind: 'code', code: new Secret(code) }
@@ -72,10 +73,10 @@ function untilClaimed(answer: CloudAnswer): CloudAnswer {
 }
 
 /** A member of a JSON body; undefined where there is none, or the body is something else. */
-function memberOf(body: string, name: string): unknown {
+function memberOf(body: string | null, name: string): unknown {
   let data: unknown;
   try {
-    data = JSON.parse(body);
+    data = JSON.parse(body ?? '');
   } catch {
     return undefined;
   }

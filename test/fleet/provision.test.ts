@@ -225,7 +225,12 @@ describe('without a claim code the device is not touched', () => {
     ['claims:status:503', 'error', 'CLAIM_UNAVAILABLE', 'no claim code could be had (503: virtual fault: 503)'],
     ['claims:status:429', 'error', 'CLAIM_UNAVAILABLE', 'no claim code could be had (429: virtual fault: 429)'],
     ['claims:redirect', 'error', 'CLAIM_UNAVAILABLE', 'no claim code could be had (302: Found)'],
-    ['claims:lost', 'error', 'CLAIM_UNAVAILABLE', expect.stringMatching(/^no claim code could be had \(connection/)],
+    [
+      'claims:lost',
+      'error',
+      'CLAIM_UNAVAILABLE',
+      expect.stringMatching(/^no claim code could be had \(connection/) as string,
+    ],
     ['claims:status:403', 'refused', 'CLAIM_REFUSED', 'the cloud refused a claim code with 403 (virtual fault: 403)'],
     ['claims:empty:200', 'error', 'CLAIM_INVALID', 'what the cloud answered with 200 holds no claim code'],
     ['claims:html:200', 'error', 'CLAIM_INVALID', 'what the cloud answered with 200 holds no claim code'],

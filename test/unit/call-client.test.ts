@@ -82,6 +82,18 @@ describe('a claim code', () => {
     expect(await client.claimCode(null)).toEqual({ kind: 'invalid', status: 200 });
   });
 
+  test('can not be had where the answer breaks off', async () => {
+    const { client } = await cloud(response => {
+      response.writeHead(200, { 'content-length': '1000' });
+      response.write(`{"claim_code":"${CODE}"`, () => response.socket?.destroy());
+    });
+    expect(await client.claimCode(null)).toEqual({
+      kind: 'unavailable',
+      status: 200,
+      reason: 'its answer broke off',
+    });
+  });
+
   test.each([500, 503, 408, 429, 302])('can not be had where the cloud says %i', async status => {
     const { client } = await cloud(saying(status, { error: 'busy' }));
     expect(await client.claimCode(null)).toEqual({ kind: 'unavailable', status, reason: 'busy' });
