@@ -4,8 +4,10 @@ import type { Flags } from '../config/load-config.ts';
 import type { Config } from '../config/config.ts';
 import { readToken } from '../config/token.ts';
 import { createCloudClient } from '../cloud/client.ts';
+import { createCallClient } from '../cloud/call-client.ts';
 import { Deliverer } from '../cloud/deliver.ts';
 import { tcpProver } from '../cloud/handshake.ts';
+import { CallDeliverer } from '../cloud/deliver-calls.ts';
 import { systemClock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import type { Prover } from '../core/prover.ts';
@@ -14,7 +16,7 @@ import { readServerKey } from '../job/server-change.ts';
 import { leaseOwner } from '../store/ops/lease-owner.ts';
 import { stationLockPath } from '../store/station-lock.ts';
 import { Store } from '../store/store.ts';
-import { outboxOf } from '../store/ledger.ts';
+import { callOutboxOf, outboxOf } from '../store/ledger.ts';
 import type { UsbBus } from '../usb/port.ts';
 import { identityFileOf, makeIdentity, readIdentitiesByHand, readIdentity } from '../vault/identity-file.ts';
 import type { StationIdentity } from '../vault/identity-file.ts';
@@ -234,30 +236,27 @@ export function checkCloud(config: Config, url: string, token: Secret<string>): 
   createCloudClient({ url, token, timeoutMs, insecure });
 }
 
+/** How what goes to the cloud goes there. */
+interface Delivery {
+  readonly token: Secret<string>;
+  readonly url: string;
+  readonly owner: 'run' | 'replay';
+  readonly requestsAtOnce?: number;
+  readonly stop?: AbortSignal;
+}
+
 export function delivererOf(
   config: Config,
   store: Store,
-  how: {
-    token: Secret<string>;
-    url: string;
-    owner: 'run' | 'replay';
-    requestsAtOnce?: number;
-    stop?: AbortSignal;
-    onUnauthorized: (reason: string) => void;
-  },
+  how: Delivery & { onUnauthorized: (reason: string) => void },
 ): Deliverer {
   const { timeoutMs, insecure } = config.values.cloud;
   const client = createCloudClient({ url: how.url, token: how.token, timeoutMs, insecure });
   return new Deliverer({
     outbox: outboxOf(store),
     client,
-    clock: systemClock,
-    owner: leaseOwner(how.owner),
-    timeoutMs,
-    random: Math.random,
     onUnauthorized: how.onUnauthorized,
-    ...(how.requestsAtOnce !== undefined && { requestsAtOnce: how.requestsAtOnce }),
-    ...(how.stop && { stop: how.stop }),
+    ...partsOf(how, timeoutMs),
   });
 }
 
@@ -269,4 +268,27 @@ export function proverOf({ values }: Config, simulated: Prover['server'] | null)
   const { key, host, port } = values.server;
   const configured = { key: key === 'keep' || key === 'builtin' ? null : readServerKey(key), host, port };
   return tcpProver({ clock: systemClock, timeoutMs: values.cloud.timeoutMs, server: simulated ?? configured });
+}
+
+/** What makes the calls beside the sends of `deliverer`, and stops with them when the token is bad. */
+export function callDelivererOf(config: Config, store: Store, how: Delivery & { deliverer: Deliverer }): CallDeliverer {
+  const { timeoutMs, insecure } = config.values.cloud;
+  const client = createCallClient({ url: how.url, token: how.token, timeoutMs, insecure });
+  return new CallDeliverer({
+    outbox: callOutboxOf(store),
+    client,
+    token: how.deliverer,
+    ...partsOf(how, timeoutMs),
+  });
+}
+
+function partsOf({ owner, requestsAtOnce, stop }: Delivery, timeoutMs: number) {
+  return {
+    clock: systemClock,
+    owner: leaseOwner(owner),
+    timeoutMs,
+    random: Math.random,
+    ...(requestsAtOnce !== undefined && { requestsAtOnce }),
+    ...(stop && { stop }),
+  };
 }

@@ -33,6 +33,14 @@ const WORDS: Readonly<Record<string, string>> = {
   'flash-begun': 'flashing begun',
   flashed: 'flashed, every byte proven',
   'restore-asked': 'restore asked for',
+  'call-queued': 'call put on record',
+  'call-made': 'call made',
+  'call-done': 'call done',
+  'call-refused': 'call refused by the cloud',
+  'call-unanswered': 'no clear answer to a call',
+  'call-retried': 'call to be made again',
+  'call-dropped': 'call dropped',
+  'call-superseded': 'older call superseded',
 };
 
 /**
@@ -104,6 +112,8 @@ function wordsOf(told: DeviceEvent, words: string): string {
   const backup = number(told['backup']);
   const generation = number(told['generation']);
   if (told.event === 'backup-taken' && backup !== null) return `backup ${backup} taken`;
+  const call = text(told['call']);
+  if (call !== null) return `${words} (${call})`;
   if (told.event === 'marked') return `key marked ${text(told['state']) ?? ''}`;
   if (told.event === 'row-settled') return `${words}: ${text(told['outcome']) ?? 'open'}`;
   if (generation !== null && words.startsWith('key ')) return words.replace('key ', `key ${generation} `);

@@ -49,8 +49,15 @@ export async function prepareKeys(args: KeysArgs & GlobalArgs, context: CommandC
   return interrupt.signal.aborted ? EXIT.INTERRUPTED : EXIT.OK;
 }
 
-function countOf({ action, what, state, time, why, count }: KeysArgs): number {
-  if (what !== undefined || state !== undefined || time !== undefined || why !== undefined) {
+function countOf({ action, what, state, time, why, count, from, identity }: KeysArgs): number {
+  if (
+    from !== undefined ||
+    identity !== undefined ||
+    what !== undefined ||
+    state !== undefined ||
+    time !== undefined ||
+    why !== undefined
+  ) {
     throw new Fault('USAGE', `keys ${action} takes nothing but --count`, {
       hint: '`photon-fleet keys prepare --count 120` makes 120 key pairs ahead',
     });

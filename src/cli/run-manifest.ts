@@ -13,6 +13,7 @@ import type { Prover } from '../core/prover.ts';
 import type { Secret } from '../core/secret.ts';
 import { offlineSender } from '../cloud/deliver.ts';
 import type { Deliverer } from '../cloud/deliver.ts';
+import { offlineCaller } from '../cloud/deliver-calls.ts';
 import type { FleetParts } from '../fleet/options.ts';
 import { runFleet } from '../fleet/run-fleet.ts';
 import { confirmModules } from '../job/confirm-modules.ts';
@@ -24,7 +25,7 @@ import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
 import { readManifest } from '../manifest/read-manifest.ts';
 import { ndjsonReport } from '../report/json.ts';
 import { plainReport } from '../report/plain.ts';
-import { ledgerOf } from '../store/ledger.ts';
+import { callOutboxOf, ledgerOf } from '../store/ledger.ts';
 import type { Store } from '../store/store.ts';
 import type { UsbBus } from '../usb/port.ts';
 import type { Vault } from '../vault/vault.ts';
@@ -33,6 +34,7 @@ import type { CommandContext } from './command.ts';
 import type { RunArgs } from './commands/run.ts';
 import type { GlobalArgs } from './command.ts';
 import {
+  callDelivererOf,
   checkCloud,
   configOf,
   delivererOf,
@@ -108,7 +110,14 @@ export async function runManifest(
   if (args['only-compromised'] && chosen.length === 0) return tellNoneCompromised(args, context);
   const { productId } = config.values.cloud;
   const rows = chosen.map(row => (row.productId === null && productId !== null ? { ...row, productId } : row));
-  const offline = args.offline === true || !job.plan.sends;
+  const { sends, claims, calls = [] } = job.plan;
+  if (args.offline && claims) {
+    throw new Fault('USAGE', `the job ${job.name} fetches claim codes, which can't be had with --offline`, {
+      hint: 'leave --offline away, or use a job without the step `claim-code`',
+    });
+  }
+  const asks = sends || claims === true || calls.length > 0;
+  const offline = args.offline === true || !asks;
   const needsToken = !offline && args.plan !== true;
   await using opened = sim ? await openSimulation(sim, manifest, config, needsToken ? context : null, { prove }) : null;
   const simulation = made ?? opened;
@@ -153,7 +162,7 @@ async function provision(p: Provision): Promise<number> {
   await store.call('noteConfiguration', auditedSettings(config));
   const warn = (message: string): void => context.out.talk(`warning: ${message}`);
   const vault = await openVault(config, store, { warn });
-  const { deliverer, sender } = senderOf(p, store);
+  const { deliverer, sender, ...callers } = senderOf(p, store);
   const interrupt = onInterrupt(
     context.out,
     'stopping: devices that are being written finish first (Ctrl-C again cuts)',
@@ -199,6 +208,7 @@ async function provision(p: Provision): Promise<number> {
       },
       {
         ...fleetParts(store, vault.forRun(opened.runId), sender),
+        ...callers,
         ...keys.parts,
         ...(p.prover && { prover: p.prover }),
       },
@@ -233,15 +243,22 @@ export function fleetParts(store: Store, vault: Vault, sender: Sender): FleetPar
 export function senderOf(
   p: Pick<Provision, 'config' | 'token' | 'simulation'>,
   store: Store,
-): { deliverer: Deliverer | null; sender: Sender } {
-  if (p.token === null) return { deliverer: null, sender: offlineSender };
-  const deliverer = delivererOf(p.config, store, {
+): { deliverer: Deliverer | null; sender: Sender } & Required<Pick<FleetParts, 'caller'>> &
+  Pick<FleetParts, 'claimer'> {
+  if (p.token === null) {
+    return { deliverer: null, sender: offlineSender, caller: offlineCaller(callOutboxOf(store), systemClock) };
+  }
+  const how = {
     token: p.token,
     url: p.simulation?.cloudUrl ?? p.config.values.cloud.url,
     owner: 'run',
+  } as const;
+  const deliverer = delivererOf(p.config, store, {
+    ...how,
     onUnauthorized: () => undefined, // the fleet asks, and says it
   });
-  return { deliverer, sender: deliverer };
+  const calls = callDelivererOf(p.config, store, { ...how, deliverer });
+  return { deliverer, sender: deliverer, caller: calls, claimer: calls };
 }
 
 export async function reportOf({

@@ -36,6 +36,7 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
     endedAt: when(endedAt),
   }));
   const { failures, events, olderEvents } = history;
+  const calls = history.calls.map(({ nextAt, ...call }) => ({ ...call, nextAt: when(nextAt) }));
   const marks = history.marks.map(({ markedAt, ...mark }) => ({ ...mark, markedAt: when(markedAt) }));
   const releases = history.releases.map(({ releasedAt, why }) => ({ releasedAt: when(releasedAt), why }));
   const modules = history.modules.map(({ seenAt, ...module }) => ({ ...module, seenAt: when(seenAt) }));
@@ -46,7 +47,7 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
   }));
   if (json) {
     const firmware = { modules, flashings };
-    const kept = { failures, releases, marks, ...firmware, events, olderEvents };
+    const kept = { failures, releases, marks, calls, ...firmware, events, olderEvents };
     const all = { deviceId: history.deviceId, keys, backups, attempts, ...kept };
     out.result(JSON.stringify(all));
     return;
@@ -101,6 +102,11 @@ function printHistory(history: DeviceHistory, json: boolean, out: Output): void 
     ),
   );
   printFirmware(history, out);
+  if (calls.length > 0) {
+    out.result(`\n${bold('calls')}`);
+    const cells = calls.map(one => [one.kind, one.state, one.attempts, one.nextAt, one.lastStatus, one.lastError]);
+    out.result(table(['WHAT', 'STATE', 'TRIES', 'NEXT', 'STATUS', 'LAST ERROR'], cells));
+  }
   if (failures > 0)
     out.result(`\n${failures} failed ${failures === 1 ? 'attempt counts' : 'attempts count'} against it`);
   for (const { releasedAt, why } of releases)

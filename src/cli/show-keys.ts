@@ -25,6 +25,11 @@ export function tendKeys(args: KeysArgs & GlobalArgs, context: CommandContext): 
       hint: '`photon-fleet keys mark FINGERPRINT compromised --why "…"` marks a key',
     });
   }
+  if (args.from !== undefined || args.identity !== undefined) {
+    throw new Fault('USAGE', `keys ${args.action} takes neither --from nor --identity`, {
+      hint: '`photon-fleet keys server --from DEVICE_ID` prints the server key that a device trusts',
+    });
+  }
   if (args.action !== 'at' && args.time !== undefined) {
     throw new Fault('USAGE', `keys ${args.action} takes no --time`, {
       hint: '`photon-fleet keys at DEVICE_ID --time T` says which key was on a device',

@@ -68,12 +68,12 @@ export class Deliverer implements Sender {
     failPoint('send:leased');
     const { deviceId, publicPem: publicKeyPem, productId } = send;
     const answer = await client.sendPublicKey({ deviceId, publicKeyPem, productId, orderMs: at });
-    if (answer.kind === 'unauthorized') this.#refused(answer.reason);
+    if (answer.kind === 'unauthorized') this.refuseToken(answer.reason);
     return { answer, send };
   }
 
   /** The token is bad: from this moment on nobody else asks. */
-  #refused(reason: string): void {
+  refuseToken(reason: string): void {
     const first = this.#unauthorized === null;
     this.#unauthorized = reason;
     if (first) this.#parts.onUnauthorized(reason);

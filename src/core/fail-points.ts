@@ -7,7 +7,7 @@ import { Fault } from './errors.ts';
  * - `step:NAME`: before a step; `session:end`: after the last one, before the row is settled
  * - `write:…`: around the one DNLOAD block; `write:block-sent` lies between DNLOAD and the GETSTATUS in which it is written
  * - `flash:…`: with a sector of the firmware erased, and with it written and compared
- * - `leave:…`, `send:…`: before and after what can't be undone
+ * - `leave:…`, `send:…`, `call:…`: before and after what can't be undone
  * - `record:NAME:performed`: inside the transaction; `record:NAME:committed`: after it, before anybody is told
  */
 export const FAIL_POINTS = [
@@ -16,10 +16,13 @@ export const FAIL_POINTS = [
   'step:preflight',
   'step:backup',
   'step:new-key',
+  'step:claim-code',
   'step:write',
   'step:verify',
   'step:send',
   'step:prove',
+  'step:add-to-product',
+  'step:name',
   'step:leave',
   'session:end',
   'write:pointer-set',
@@ -31,6 +34,8 @@ export const FAIL_POINTS = [
   'leave:left',
   'send:leased',
   'send:answered',
+  'call:leased',
+  'call:answered',
   'record:openRun:performed',
   'record:openRun:committed',
   'record:beginAttempt:performed',
@@ -73,6 +78,12 @@ export const FAIL_POINTS = [
   'record:recordProofRefused:committed',
   'record:recordUnknown:performed',
   'record:recordUnknown:committed',
+  'record:queueCall:performed',
+  'record:queueCall:committed',
+  'record:leaseCall:performed',
+  'record:leaseCall:committed',
+  'record:recordCallDone:performed',
+  'record:recordCallDone:committed',
   'record:settleRow:performed',
   'record:settleRow:committed',
   'record:releaseDevice:performed',

@@ -203,6 +203,21 @@ export const FAULTS = {
     retry: 'later',
     hint: 'the device can’t connect as it is: put the right server key on it (job `server-key`), or `run --retry-failed` gives it a fresh key',
   },
+  CLAIM_UNAVAILABLE: {
+    blame: 'station',
+    retry: 'later',
+    hint: 'the cloud gave no claim code; nothing was written: run again',
+  },
+  CLAIM_REFUSED: {
+    blame: 'cloud',
+    retry: 'later',
+    hint: 'the cloud gives this account no claim code for this device; nothing was written: check the account and the product, then `run --retry-failed`',
+  },
+  CLAIM_INVALID: {
+    blame: 'operator',
+    retry: 'later',
+    hint: 'what answers there gives no claim codes; nothing was written: check `cloud.url`, then run again',
+  },
   CLOUD_UNAUTHORIZED: {
     blame: 'operator',
     retry: 'later',
@@ -236,7 +251,7 @@ export const FAULTS = {
   JOB_NOT_FOUND: {
     blame: 'operator',
     retry: 'never',
-    hint: 'name one of the jobs that come with it (rekey, backup, server-key, repair), or a YAML file by its path',
+    hint: 'name one of the jobs that come with it (rekey, repair, provision, backup, server-key), or a YAML file by its path',
   },
   SERVER_KEY_INVALID: {
     blame: 'operator',

@@ -1,9 +1,11 @@
 import type { Clock } from '../core/clock.ts';
+import { callOf, cloudAfterCall } from '../core/cloud-calls.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import { countsAgainstDevice, Fault, toFault } from '../core/errors.ts';
 import type { FaultCode } from '../core/errors.ts';
 import type { RunSummary } from '../core/events.ts';
 import { FAULTS } from '../core/fault-codes.ts';
+import type { Finished } from '../core/outcomes.ts';
 import type { UsbPath } from '../core/usb-path.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
 import { runSession } from '../session/run-session.ts';
@@ -162,10 +164,19 @@ class Fleet {
     if (this.#closed !== null || this.#arrivals.unidentified > 0) return;
     for (const row of this.#o.rows) {
       const finishable = this.#roster.before(row.deviceId)?.finishable;
-      if (finishable && this.#arrivals.pathOf(row.deviceId) === null) {
-        await this.#roster.settleFromRecord(row, finishable);
-      }
+      if (finishable && this.#arrivals.pathOf(row.deviceId) === null) await this.#settleFinished(row, finishable);
     }
+  }
+
+  /** What the cloud was to be asked for may not have come on record before the crash. */
+  async #settleFinished(row: ManifestRow, finished: Finished): Promise<void> {
+    const { caller } = this.#parts;
+    let { cloud } = finished;
+    for (const kind of finished.outcome === 'pass' ? (this.#o.job.plan.calls ?? []) : []) {
+      const call = callOf(kind, row);
+      if (call && caller) cloud = cloudAfterCall(cloud, await caller.call(call, { unlessDone: true }));
+    }
+    await this.#roster.settleFromRecord(row, { ...finished, cloud });
   }
 
   #begin(row: ManifestRow, port: UsbPort, opened: DfuDevice | null): void {
@@ -181,7 +192,7 @@ class Fleet {
   /** `opened`, the device where it is open already, is closed on every road: here or by its session. */
   async #work({ row, working, opened, onWriting }: Work): Promise<void> {
     const { limit, maxFail, observer, runId, job, again } = this.#o;
-    const { deviceId, productId } = row;
+    const { deviceId, productId, name } = row;
     const { port } = working;
     if (this.#closed !== null) {
       await opened?.close();
@@ -202,7 +213,7 @@ class Fleet {
     const order: SessionOrder = {
       runId,
       job,
-      subject: { deviceId, productId },
+      subject: { deviceId, productId, name },
       port,
       opened,
       onWriting,
@@ -304,7 +315,7 @@ class Fleet {
     const path = this.#arrivals.pathOf(row.deviceId);
     const finishable = this.#roster.before(row.deviceId)?.finishable;
     if (path === null && finishable && this.#closed === null) {
-      await this.#roster.settleFromRecord(row, finishable);
+      await this.#settleFinished(row, finishable);
     } else if (this.#closed === 'limit') {
       this.#roster.skip(row, path, `left for later: --limit ${this.#o.limit ?? 0}`);
     } else if (path !== null && this.#closed !== null) {

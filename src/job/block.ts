@@ -11,20 +11,26 @@ import type { Work } from './work.ts';
  * block rewrites a whole sector at once or not at all.
  */
 export function blockRange(plan: JobPlan): { offset: number; length: number } {
-  const key = { from: DCT.DEVICE_PRIVATE_KEY.offset, to: DCT.DEVICE_PUBLIC_KEY.offset + DCT.DEVICE_PUBLIC_KEY.length };
-  const server = {
-    from: DCT.SERVER_PUBLIC_KEY.offset,
-    to: DCT.SERVER_PUBLIC_KEY.offset + DCT.SERVER_PUBLIC_KEY.length,
-  };
-  const withServer = changesServer(plan.server);
-  const from = plan.newKey ? key.from : server.from;
-  const to = withServer ? server.to : key.to;
-  if (to - from > MAX_TRANSFER_BYTES) throw new RangeError('the fields do not fit into one block');
+  const fields = [
+    ...(plan.newKey ? [DCT.DEVICE_PRIVATE_KEY, DCT.DEVICE_PUBLIC_KEY] : []),
+    ...(plan.claims ? [DCT.CLAIM_CODE] : []),
+    ...(changesServer(plan.server) ? [DCT.SERVER_PUBLIC_KEY] : []),
+  ];
+  const from = Math.min(...fields.map(({ offset }) => offset));
+  const to = Math.max(...fields.map(({ offset, length }) => offset + length));
+  if (!(to - from <= MAX_TRANSFER_BYTES)) throw new RangeError('the fields do not fit into one block');
   return { offset: from, length: to - from };
 }
 
 /** The block as it was read and as it will be: the job's fields laid over what is there. */
-export function composeBlock(plan: JobPlan, dct: Buffer, pair: KeyPair | null): NonNullable<Work['block']> {
+export function composeBlock(
+  plan: JobPlan,
+  dct: Buffer,
+  pair: KeyPair | null,
+  claimCode: Uint8Array | null = null,
+): NonNullable<Work['block']> {
+  if (plan.claims && claimCode?.length !== DCT.CLAIM_CODE.length)
+    throw new RangeError('a block without its claim code');
   const { offset, length } = blockRange(plan);
   const merged = Buffer.from(dct);
   try {
@@ -33,6 +39,7 @@ export function composeBlock(plan: JobPlan, dct: Buffer, pair: KeyPair | null): 
       setField(merged, DCT.DEVICE_PUBLIC_KEY, pair.spki);
     }
     if (plan.restore) merged.set(plan.restore.block, DCT.DEVICE_PRIVATE_KEY.offset);
+    if (claimCode) merged.set(claimCode, DCT.CLAIM_CODE.offset);
     applyServerChange(merged, plan.server);
     return {
       offset,

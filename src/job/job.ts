@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isMap, isScalar, isSeq, Lexer, LineCounter, parseDocument } from 'yaml';
 import type { Node, YAMLMap } from 'yaml';
+import { CALL_KINDS } from '../core/cloud-calls.ts';
+import type { CallKind } from '../core/cloud-calls.ts';
 import { Fault } from '../core/errors.ts';
 import { isNestedTooDeep, PLAIN_YAML } from '../core/plain-yaml.ts';
 import { printable } from '../core/printable.ts';
@@ -31,6 +33,10 @@ export interface JobPlan {
   readonly server: ServerChange;
   /** The modules that it flashes, in their order; left out where it flashes none. */
   readonly firmware?: readonly WantedModule[];
+  /** A claim code is fetched and written. */
+  readonly claims?: boolean;
+  /** What the cloud is asked for beside the send, in its order. */
+  readonly calls?: readonly CallKind[];
   /** The DCT is written. */
   readonly writes: boolean;
   readonly sends: boolean;
@@ -128,10 +134,10 @@ export function parseJob(
     return refuse();
   }
   const plan = planOf(steps, file, server, firmware);
-  if (plan.writes && !plan.newKey && !changesServer(plan.server)) {
+  if (plan.writes && !plan.newKey && !plan.claims && !changesServer(plan.server)) {
     say(
       at[steps.findIndex(step => step.name === 'write')],
-      '`write` has nothing to write: no new-key step, and server-key is `keep`',
+      '`write` has nothing to write: no new-key step, no claim-code step, and server-key is `keep`',
     );
     return refuse();
   }
@@ -217,23 +223,31 @@ const NEEDS: Readonly<Record<StepName, readonly StepName[]>> = {
   preflight: ['identify'],
   backup: ['preflight'],
   'new-key': ['write', 'send'],
+  'claim-code': ['write'],
   write: ['backup', 'verify'],
   verify: ['write'],
   send: ['new-key', 'verify'],
   prove: ['new-key', 'send'],
+  'add-to-product': ['identify'],
+  name: ['identify'],
   leave: ['identify'],
 };
 
 function planOf(steps: Job['steps'], file: string, configured: ServerSettings, parts: FirmwareSettings): JobPlan {
   const firmware = steps.find(step => step.name === 'firmware');
   const write = steps.find(step => step.name === 'write');
+  const has = (name: StepName): boolean => steps.some(step => step.name === name);
+  const isAll = !has('new-key') && !has('claim-code');
+  const calls = CALL_KINDS.filter(has);
   const keep: ServerChange = { key: 'keep', host: null, port: null };
   return {
-    newKey: steps.some(step => step.name === 'new-key'),
-    server: write ? serverChangeOf(write.options as ServerOptions, file, configured) : keep,
     ...(firmware && { firmware: firmwareOf(firmware.options as FirmwareOptions, file, parts) }),
+    newKey: has('new-key'),
+    server: write ? serverChangeOf(write.options as ServerOptions, file, configured, isAll) : keep,
+    ...(has('claim-code') && { claims: true }),
+    ...(calls.length > 0 && { calls }),
     writes: write !== undefined,
-    sends: steps.some(step => step.name === 'send'),
-    leaves: steps.some(step => step.name === 'leave'),
+    sends: has('send'),
+    leaves: has('leave'),
   };
 }

@@ -30,9 +30,15 @@ export interface ServerOptions {
 
 /**
  * Reads what a job file (and, for `config`, the configuration) says of the server.
+ * @param isAll nothing else is written: then `config` has to name a change
  * @throws Fault SERVER_KEY_INVALID, CONFIG_INVALID
  */
-export function serverChangeOf(options: ServerOptions, jobFile: string, configured: ServerSettings): ServerChange {
+export function serverChangeOf(
+  options: ServerOptions,
+  jobFile: string,
+  configured: ServerSettings,
+  isAll = true,
+): ServerChange {
   const fromConfig = options['server-key'] === 'config';
   const key = fromConfig ? configured.key : options['server-key'];
   const change: ServerChange = {
@@ -40,7 +46,7 @@ export function serverChangeOf(options: ServerOptions, jobFile: string, configur
     host: options['server-host'] ?? (fromConfig ? configured.host : null),
     port: options['server-port'] ?? (fromConfig ? configured.port : null),
   };
-  if (fromConfig && !changesServer(change)) {
+  if (isAll && fromConfig && !changesServer(change)) {
     throw new Fault('CONFIG_INVALID', 'the job writes the configured server, and none is configured', {
       hint: 'set `server.key` (a PEM file, or `builtin`), `server.host` or `server.port` in the configuration',
     });

@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type { Clock } from '../core/clock.ts';
+import type { Caller, Claimer } from '../core/cloud-calls.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import type { Ledger, Sender, StepState } from '../core/ledger.ts';
 import type { Prover } from '../core/prover.ts';
@@ -13,6 +14,7 @@ import type { Work } from './work.ts';
 export interface Subject {
   readonly deviceId: DeviceId;
   readonly productId: string | null;
+  readonly name: string | null;
 }
 
 /** What a step is handed. It asks for nothing else, and what it finds out it leaves in `work`. */
@@ -24,6 +26,10 @@ export interface StepContext {
   readonly ledger: Ledger;
   readonly sender: Sender;
   readonly prover?: Prover;
+  /** Where the job fetches claim codes. */
+  readonly claimer?: Claimer;
+  /** Where the job asks the cloud for more than the send. */
+  readonly caller?: Caller;
   readonly vault: Vault;
   readonly clock: Clock;
   readonly makeKey: () => Promise<KeyPair>;

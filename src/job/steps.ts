@@ -1,7 +1,10 @@
+import { addToProduct } from './steps/add-to-product.ts';
 import { backup } from './steps/backup.ts';
 import { firmware } from './steps/firmware.ts';
+import { claimCode } from './steps/claim-code.ts';
 import { identify } from './steps/identify.ts';
 import { leave } from './steps/leave.ts';
+import { name } from './steps/name.ts';
 import { newKey } from './steps/new-key.ts';
 import { preflight } from './steps/preflight.ts';
 import { prove } from './steps/prove.ts';
@@ -16,10 +19,13 @@ export const STEPS = {
   preflight,
   backup,
   'new-key': newKey,
+  'claim-code': claimCode,
   write,
   verify,
   send,
   prove,
+  'add-to-product': addToProduct,
+  name,
   leave,
 } as const;
 

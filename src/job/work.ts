@@ -1,8 +1,11 @@
 import { sha256Hex, wipe } from '../core/bytes.ts';
+import { isClaimCode } from '../core/cloud-calls.ts';
+import type { CallKind } from '../core/cloud-calls.ts';
 import type { BackupRecord, OpenWrite } from '../core/ledger.ts';
 import type { CloudState } from '../core/outcomes.ts';
 import type { KeyPair } from '../keys/make-key-pair.ts';
 import type { PublicKey } from '../keys/public-key.ts';
+import { DCT, fieldOf } from '../photon/dct.ts';
 import type { JobPlan } from './job.ts';
 
 /**
@@ -30,6 +33,8 @@ export interface Work {
   backup: (BackupRecord & { readonly publicKey: PublicKey | null }) | null;
   /** The key that is to be written or was. */
   key: KeyPair | null;
+  /** As it goes onto the device: 63 bytes. Stays for the whole session, since another one would make another block. */
+  claimCode: Buffer | null;
   /** The block of the write: where, and what was and will be there. */
   block: { readonly offset: number; readonly old: Buffer; readonly next: Buffer } | null;
   writeId: number | null;
@@ -41,6 +46,8 @@ export interface Work {
   note: { readonly message: string; readonly hint: string | null } | null;
   /** Fingerprint of the key with which this session has tried the cloud's handshake. */
   proofTried: string | null;
+  /** Calls of this session that the cloud has carried out. */
+  called: readonly CallKind[];
   /** This session has written to the device, or taken up a write that an earlier one began. */
   underWay: boolean;
   /** The write of which this session has sent a block to the device: its new one, or the old one in a roll-back. */
@@ -56,6 +63,7 @@ export function newWork(): Work {
     resume: 'fresh',
     backup: null,
     key: null,
+    claimCode: null,
     block: null,
     writeId: null,
     sendId: null,
@@ -63,6 +71,7 @@ export function newWork(): Work {
     cloud: 'none',
     note: null,
     proofTried: null,
+    called: [],
     underWay: false,
     sentWriteId: null,
   };
@@ -70,9 +79,9 @@ export function newWork(): Work {
 
 /** For another go at the same device: what is there now is read anew, what the session has come to know stays. */
 export function renewWork(work: Work): Work {
-  wipeWork(work);
-  const { fingerprint, cloud, note, proofTried, underWay, sentWriteId } = work;
-  return { ...newWork(), fingerprint, cloud, note, proofTried, underWay, sentWriteId };
+  wipeRead(work);
+  const { claimCode, fingerprint, cloud, note, proofTried, called, underWay, sentWriteId } = work;
+  return { ...newWork(), claimCode, fingerprint, cloud, note, proofTried, called, underWay, sentWriteId };
 }
 
 /** Beside what there is to say already; the same thing once. */
@@ -84,6 +93,11 @@ export function addNote(work: Work, { message, hint }: NonNullable<Work['note']>
 
 /** Key bytes do not outlive the session. */
 export function wipeWork(work: Work): void {
+  wipeRead(work);
+  wipe(work.claimCode ?? undefined);
+}
+
+function wipeRead(work: Work): void {
   wipe(work.dct ?? undefined, work.key?.privateDer, work.block?.old, work.block?.next);
 }
 
@@ -108,10 +122,21 @@ export function decideResume(open: OpenWrite | null, dct: Uint8Array): Resume {
   }
 }
 
-/** Whether an open write was begun by the same kind of job, with the same backup where it puts one back. */
+/**
+ * Whether an open write was begun by the same kind of job: with the same backup where it puts one back, with a key or
+ * without, and, where the job writes a claim code, over its field too.
+ */
 export function isOfThisJob(open: OpenWrite, plan: JobPlan): boolean {
   if (plan.restore || open.restores !== null) return open.restores === plan.restore?.backupId;
-  return (open.key !== null) === plan.newKey;
+  if ((open.key !== null) !== plan.newKey) return false;
+  if (!plan.newKey) return open.offset === DCT.CLAIM_CODE.offset ? plan.claims === true : plan.claims !== true;
+  return plan.claims !== true || open.offset + open.length > DCT.CLAIM_CODE.offset;
+}
+
+/** Whether the block of the open write is there, and has no claim code where the job writes one. */
+export function lacksClaimCode({ resume, dct }: Work, plan: JobPlan): boolean {
+  if (!plan.claims || !dct || !['verify', 'send', 'leave'].includes(resume)) return false;
+  return !isClaimCode(Buffer.from(fieldOf(dct, DCT.CLAIM_CODE)).toString('latin1'));
 }
 
 /** Fingerprint of the key that this session has written, or the one before it that it takes up; null: of none. */

@@ -9,6 +9,8 @@ export const DCT = {
   FLAGS: { offset: 0, length: 32 },
   DEVICE_PRIVATE_KEY: { offset: 34, length: 1216 },
   DEVICE_PUBLIC_KEY: { offset: 1250, length: 384 },
+  /** 63 characters without a NUL; published at the next connect, which claims the device. */
+  CLAIM_CODE: { offset: 1762, length: 63 },
   SERVER_PUBLIC_KEY: { offset: 2082, length: 768 },
   /** Inside the server key's field: type, length, 64 bytes of data. */
   SERVER_ADDRESS: { offset: 2082 + 384, length: 66 },

@@ -1,5 +1,5 @@
 import { parseServerHost } from '../core/hosts.ts';
-import { DCT } from './dct.ts';
+import { DCT, fieldOf } from './dct.ts';
 
 /** Port of the cloud where the DCT names none. */
 export const DEFAULT_SERVER_PORT = 5683;
@@ -43,4 +43,15 @@ function addressIn(block: Uint8Array): AddressBlock {
   const domain = isWhole && type === 1 ? parseServerHost(data.toString('latin1').replace(/\0+$/, '')) : null;
   const host = isWhole && type === 0 && length === 4 ? data.join('.') : domain;
   return host === null ? { kind: 'senseless' } : { kind: 'host', host };
+}
+
+/** The same, out of bytes 0..8390 of a DCT, with nulls where the firmware uses what is built into it. */
+export function serverIn(dct: Uint8Array): {
+  readonly key: Uint8Array | null;
+  readonly host: string | null;
+  readonly port: number;
+} {
+  const field = readServerField(fieldOf(dct, DCT.SERVER_PUBLIC_KEY));
+  const host = field?.address.kind === 'host' ? field.address.host : null;
+  return { key: field?.key ?? null, host, port: field?.port ?? DEFAULT_SERVER_PORT };
 }

@@ -2,6 +2,7 @@ import type { Clock } from '../core/clock.ts';
 import { outcomeOf, toFault } from '../core/errors.ts';
 import type { Fault, FaultCode } from '../core/errors.ts';
 import { failPoint } from '../core/fail-points.ts';
+import type { Caller, Claimer } from '../core/cloud-calls.ts';
 import type { Ledger, Sender, StepRecord } from '../core/ledger.ts';
 import type { CloudState, Outcome } from '../core/outcomes.ts';
 import type { Prover } from '../core/prover.ts';
@@ -23,6 +24,10 @@ export interface SessionParts {
   readonly sender: Sender;
   /** For the step `prove`; without it nothing can be proven. */
   readonly prover?: Prover;
+  /** For jobs that write a claim code. */
+  readonly claimer?: Claimer;
+  /** For jobs that ask the cloud for more than the send. */
+  readonly caller?: Caller;
   readonly vault: StepContext['vault'];
   readonly makeKey: StepContext['makeKey'];
   /** A key will be asked for before long: one may be made while the device is being read. */

@@ -3,16 +3,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { timestamp, type Clock } from '../core/clock.ts';
 import { parseDeviceId, type DeviceId } from '../core/device-id.ts';
 import { checkKey, type CloudBook } from './virtual-cloud-book.ts';
-import type { FaultPlan, OneFault } from './virtual-cloud-faults.ts';
-import {
-  answerHalf,
-  answerHtml,
-  answerJson,
-  answerSlowly,
-  bearerOf,
-  readFields,
-  routeOf,
-} from './virtual-cloud-requests.ts';
+import type { FaultPlan, OneFault, RequestKind } from './virtual-cloud-faults.ts';
+import { carryOut, isInFront } from './virtual-cloud-front.ts';
+import { answerJson, bearerOf, readFields, routeOf, type Route } from './virtual-cloud-requests.ts';
 import { isLoopback } from '../core/hosts.ts';
 
 export interface ApiParts {
@@ -27,7 +20,18 @@ export interface ApiParts {
 
 type Fields = Map<string, string> | null | 'too-long';
 
-/** The three endpoints that a provisioner uses, and what the faults make of them. */
+/** What each route is to the faults. */
+const ABOUT: Readonly<Record<Route['kind'], RequestKind | null>> = {
+  provision: 'keys',
+  claim: 'claims',
+  product: 'products',
+  name: 'names',
+  device: 'devices',
+  'sim-keys': null,
+  none: null,
+};
+
+/** The endpoints that a provisioner uses, and what the faults make of them. */
 export class CloudApi {
   plan: FaultPlan;
   readonly handshakes = new Map<DeviceId, number>();
@@ -50,18 +54,25 @@ export class CloudApi {
       return;
     }
     book.record({ at: clock.now(), method, path, device: route.device });
-    if (route.kind === 'provision' && route.device) {
-      const end = once(book.begin(route.device));
-      response.once('prefinish', end); // before the answer is out, since its reader may send the next one at once
-      response.once('close', end);
-    }
-    const fault = this.plan.take(route.device);
+    if ((route.kind === 'provision' || route.kind === 'name') && route.device) this.#begin(route.device, response);
+    // A product's request names its device in its body; its faults are told by that.
+    const early = route.kind === 'product' ? null : this.plan.take(route.device, ABOUT[route.kind]);
     try {
-      if (fault?.kind === 'down') {
+      if (early?.kind === 'down') {
         request.socket.resetAndDestroy();
         return;
       }
       const fields = await readFields(request);
+      let fault = early;
+      if (route.kind === 'product') {
+        const device = fields instanceof Map ? parseDeviceId(fields.get('id') ?? '') : null;
+        if (device) this.#begin(device, response);
+        fault = this.plan.take(device, ABOUT[route.kind]);
+      }
+      if (fault?.kind === 'down') {
+        request.socket.resetAndDestroy();
+        return;
+      }
       if (fault && isInFront(fault, response, clock)) return;
       const token = bearerOf(request);
       if (token === null || (this.#parts.token !== null && token !== this.#parts.token)) {
@@ -78,8 +89,14 @@ export class CloudApi {
         case 'device':
           this.#device(route.id, response);
           return;
+        case 'name':
+          await this.#name(route.id, fields, fault, response);
+          return;
+        case 'product':
+          await this.#addToProduct(route.product, fields, fault, response);
+          return;
         case 'claim':
-          answerJson(response, 200, { claim_code: randomBytes(48).toString('base64').slice(0, 63), device_ids: [] });
+          await this.#claim(route.product, fault, response);
           return;
         case 'none':
           answerJson(response, 404, { ok: false, error: 'Not found' });
@@ -90,8 +107,15 @@ export class CloudApi {
     }
   }
 
+  /** Counted until its answer is about to be out: whoever reads that may send the next one at once. */
+  #begin(device: DeviceId, response: ServerResponse): void {
+    const end = once(this.#parts.book.begin(device));
+    response.once('prefinish', end);
+    response.once('close', end);
+  }
+
   async #provision(id: string, fields: Fields, fault: OneFault | null, response: ServerResponse): Promise<void> {
-    const { book, clock, closing } = this.#parts;
+    const { book, clock } = this.#parts;
     const device = this.#ownedDevice(id, response);
     if (!device) return;
     if (fields === 'too-long') {
@@ -105,46 +129,68 @@ export class CloudApi {
       answerJson(response, 400, { ok: false, error: wrong });
       return;
     }
-    if (fault?.kind === 'apply-late') {
-      await clock.sleep(fault.ms, closing);
-      if (closing.aborted) return;
-    }
-    book.store(device, { pem, fingerprint: key.fingerprint, at: clock.now(), order: fields?.get('order') ?? null });
-    switch (fault?.kind) {
-      case 'lost':
-        response.socket?.resetAndDestroy();
-        return;
-      case 'reset':
-        answerHalf(response);
-        return;
-      case 'refuse-after-store':
-        answerJson(response, 400, { ok: false, error: 'the key was stored, and this says that it was not' });
-        return;
-      case 'empty':
-        response.writeHead(fault.status).end();
-        return;
-      case 'slow':
-        await answerSlowly(response, { ok: true, id: device }, part => clock.sleep(fault.ms * part, closing));
-        return;
-      case 'late':
-        await clock.sleep(fault.ms, closing);
-        break;
-      default:
-    }
-    answerJson(response, 200, { ok: true, id: device });
+    await carryOut(fault, response, this.#parts, () => {
+      book.store(device, { pem, fingerprint: key.fingerprint, at: clock.now(), order: fields?.get('order') ?? null });
+      return { ok: true, id: device };
+    });
   }
 
   #device(id: string, response: ServerResponse): void {
+    const { book } = this.#parts;
     const device = this.#ownedDevice(id, response);
     if (!device) return;
     const handshake = this.handshakes.get(device);
     const connected = handshake !== undefined;
     answerJson(response, 200, {
       id: device,
+      name: book.names.get(device) ?? null,
       platform_id: 6,
+      product_id: book.products.get(device) ?? null,
       connected,
       online: connected,
       last_handshake_at: connected ? timestamp(handshake) : null,
+    });
+  }
+
+  async #name(id: string, fields: Fields, fault: OneFault | null, response: ServerResponse): Promise<void> {
+    const device = this.#ownedDevice(id, response);
+    if (!device) return;
+    const name = fields instanceof Map ? fields.get('name') : undefined;
+    if (name === undefined || name === '') {
+      answerJson(response, 400, { ok: false, error: 'name is missing' });
+      return;
+    }
+    await carryOut(fault, response, this.#parts, () => {
+      this.#parts.book.names.set(device, name);
+      return { id: device, name };
+    });
+  }
+
+  /** An ID that is none, or not of this account, is told as such, with 200. */
+  async #addToProduct(
+    product: string,
+    fields: Fields,
+    fault: OneFault | null,
+    response: ServerResponse,
+  ): Promise<void> {
+    const { book, owned } = this.#parts;
+    const id = fields instanceof Map ? (fields.get('id') ?? '') : '';
+    const device = parseDeviceId(id);
+    if (device === null || owned?.has(device) === false) {
+      answerJson(response, 200, { updated: 0, nonmemberDeviceIds: [], invalidDeviceIds: [id] });
+      return;
+    }
+    await carryOut(fault, response, this.#parts, () => {
+      book.products.set(device, product);
+      return { updated: 1, nonmemberDeviceIds: [], invalidDeviceIds: [] };
+    });
+  }
+
+  async #claim(product: string | null, fault: OneFault | null, response: ServerResponse): Promise<void> {
+    await carryOut(fault, response, this.#parts, () => {
+      const code = randomBytes(48).toString('base64').slice(0, 63);
+      this.#parts.book.claimCodes.push({ code, product });
+      return { claim_code: code, device_ids: [] };
     });
   }
 
@@ -165,42 +211,6 @@ function wrongWith(device: DeviceId, fields: Map<string, string> | null): string
   if (!fields.has('publicKey')) return 'publicKey is missing';
   const algorithm = fields.get('algorithm') ?? 'rsa';
   return algorithm === 'rsa' ? null : 'algorithm is not rsa';
-}
-
-/** What stands before the API, as a proxy does: neither token nor key is looked at. @returns whether that was all */
-function isInFront(fault: OneFault, response: ServerResponse, clock: Clock): boolean {
-  switch (fault.kind) {
-    case 'hang':
-      return true; // until the client or close() cuts the connection
-    case 'status':
-      answerJson(response, fault.status, { ok: false, error: `virtual fault: ${fault.status}` });
-      return true;
-    case 'html':
-      answerHtml(response, fault.status);
-      return true;
-    case 'empty':
-      if (fault.status < 300) return false;
-      response.writeHead(fault.status).end();
-      return true;
-    case 'retry-after':
-    case 'retry-after-date': {
-      const { kind, seconds } = fault;
-      const after = kind === 'retry-after' ? `${seconds}` : new Date(clock.now() + seconds * 1000).toUTCString();
-      answerJson(response, 429, { error: 'too many requests' }, { 'retry-after': after });
-      return true;
-    }
-    case 'redirect':
-      response.writeHead(302, { location: 'http://127.0.0.1:9/elsewhere' }).end();
-      return true;
-    case 'down':
-    case 'late':
-    case 'apply-late':
-    case 'slow':
-    case 'lost':
-    case 'reset':
-    case 'refuse-after-store':
-      return false;
-  }
 }
 
 function once(act: () => void): () => void {

@@ -29,6 +29,11 @@ const MAX_RECORDS = 100_000;
 export class CloudBook {
   readonly requests: RequestRecord[] = [];
   requestCount = 0;
+  readonly names = new Map<DeviceId, string>();
+  /** The product of each device that was added to one. */
+  readonly products = new Map<DeviceId, string>();
+  /** Every claim code that was given out, oldest first. */
+  readonly claimCodes: { readonly code: string; readonly product: string | null }[] = [];
   readonly #keys = new Map<DeviceId, ToldKey[]>();
   readonly #inFlight = new Map<DeviceId, { now: number; most: number }>();
 

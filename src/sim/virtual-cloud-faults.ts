@@ -1,12 +1,20 @@
 import { parseDeviceId, type DeviceId } from '../core/device-id.ts';
 import { Fault } from '../core/errors.ts';
 
-/** How the virtual cloud misbehaves. `device`: towards that device alone; null: towards everybody. */
-export type CloudFault =
+/** What a request is about, for faults that strike one kind alone. */
+export const REQUEST_KINDS = ['keys', 'claims', 'products', 'names', 'devices'] as const;
+export type RequestKind = (typeof REQUEST_KINDS)[number];
+
+/**
+ * How the virtual cloud misbehaves. `device`: towards that device alone; null: towards everybody. `about`: with such requests
+ * alone; left out: with all.
+ */
+export type CloudFault = { readonly about?: RequestKind } & (
   | OneFault
   | HandshakeFault
   /** From 1 to 100. */
-  | { readonly device: DeviceId | null; readonly kind: 'flaky'; readonly percent: number };
+  | { readonly device: DeviceId | null; readonly kind: 'flaky'; readonly percent: number }
+);
 
 /** What a device meets that shakes hands over TCP. */
 export interface HandshakeFault {
@@ -35,7 +43,7 @@ export type OneFault = { readonly device: DeviceId | null } & (
 export const CLOUD_FAULTS_HELP =
   'down · hang · status:CODE[:N] · html:CODE · empty:CODE · late:MS · apply-late:MS · slow:MS · lost · reset · refuse-after-store · ' +
   'retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · handshake-silent · handshake-short · handshake-long · handshake-close · ' +
-  'handshake-bad-signature · device:ID:FAULT';
+  'handshake-bad-signature · device:ID:FAULT · keys|claims|products|names|devices:FAULT';
 
 /**
  * A fault as it is written on the command line:
@@ -58,10 +66,13 @@ export const CLOUD_FAULTS_HELP =
  * - `handshake-close`: closes without a word after the 256 bytes, as on a device whose key it does not know
  * - `handshake-bad-signature`: its answer is signed by another server
  * - `device:ID:FAULT`: any of these, for one device only
+ * - `keys:FAULT`, `claims:FAULT`, `products:FAULT`, `names:FAULT`, `devices:FAULT`: any of these, for such requests only
  * @throws Fault USAGE
  */
 export function parseCloudFault(text: string): CloudFault {
-  const words = text.trim().split(':');
+  const [first = '', ...rest] = text.trim().split(':');
+  const about = REQUEST_KINDS.find(kind => kind === first);
+  const words = about === undefined ? [first, ...rest] : rest;
   const forDevice = words[0] === 'device';
   const device = forDevice ? parseDeviceId(words[1] ?? '') : null;
   const fault = forDevice && device === null ? null : read(words.slice(forDevice ? 2 : 0), device);
@@ -70,7 +81,7 @@ export function parseCloudFault(text: string): CloudFault {
       hint: `it knows: ${CLOUD_FAULTS_HELP}`,
     });
   }
-  return fault;
+  return about === undefined ? fault : { ...fault, about };
 }
 
 function read(words: readonly string[], device: DeviceId | null): CloudFault | null {
@@ -150,11 +161,12 @@ export class FaultPlan {
   }
 
   /** @param device the one that the request is about; null where it is about none */
-  take(device: DeviceId | null): OneFault | null {
+  take(device: DeviceId | null, about: RequestKind | null = null): OneFault | null {
     for (const entry of this.#faults) {
       const { fault } = entry;
       if (isOfHandshake(fault)) continue;
       if (entry.left === 0 || (fault.device !== null && fault.device !== device)) continue;
+      if (fault.about !== undefined && fault.about !== about) continue;
       if (fault.kind !== 'flaky') {
         entry.left -= 1;
         return fault;
@@ -183,7 +195,7 @@ export class FaultPlan {
 
   /** No connection is taken at all. */
   get isDown(): boolean {
-    return this.#faults.some(({ fault }) => fault.kind === 'down' && fault.device === null);
+    return this.#faults.some(({ fault }) => fault.kind === 'down' && fault.device === null && !fault.about);
   }
 }
 

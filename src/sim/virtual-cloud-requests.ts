@@ -5,8 +5,10 @@ const MAX_BODY_BYTES = 65_536;
 
 /** Which part of the API a request is for. */
 export type Route =
-  | { readonly kind: 'provision' | 'device'; readonly id: string; readonly device: DeviceId | null }
-  | { readonly kind: 'claim' | 'sim-keys' | 'none'; readonly device: null };
+  | { readonly kind: 'provision' | 'device' | 'name'; readonly id: string; readonly device: DeviceId | null }
+  | { readonly kind: 'claim'; readonly product: string | null; readonly device: null }
+  | { readonly kind: 'product'; readonly product: string; readonly device: null }
+  | { readonly kind: 'sim-keys' | 'none'; readonly device: null };
 
 export function routeOf(method: string, path: string): Route {
   const provision = /^\/v1\/provisioning\/([^/]+)$/.exec(path)?.[1];
@@ -14,8 +16,14 @@ export function routeOf(method: string, path: string): Route {
     return { kind: 'provision', id: provision, device: parseDeviceId(provision) };
   }
   const device = /^\/v1\/devices\/([^/]+)$/.exec(path)?.[1];
-  if (device !== undefined && method === 'GET') return { kind: 'device', id: device, device: parseDeviceId(device) };
-  if (path === '/v1/device_claims' && method === 'POST') return { kind: 'claim', device: null };
+  if (device !== undefined && (method === 'GET' || method === 'PUT')) {
+    return { kind: method === 'GET' ? 'device' : 'name', id: device, device: parseDeviceId(device) };
+  }
+  if (path === '/v1/device_claims' && method === 'POST') return { kind: 'claim', product: null, device: null };
+  const [, product, part] = /^\/v1\/products\/([^/]+)\/(device_claims|devices)$/.exec(path) ?? [];
+  if (product !== undefined && method === 'POST') {
+    return { kind: part === 'devices' ? 'product' : 'claim', product: decodeURIComponent(product), device: null };
+  }
   if (path === '/v1/sim/keys' && method === 'GET') return { kind: 'sim-keys', device: null };
   return { kind: 'none', device: null };
 }

@@ -39,6 +39,12 @@ export interface VirtualCloud {
   keysOf(id: DeviceId): readonly ToldKey[];
   /** Of the newest key; null: it was told none. */
   currentFingerprint(id: DeviceId): string | null;
+  /** The name that a device was given; null: none. */
+  nameOf(id: DeviceId): string | null;
+  /** The product that a device was added to; null: none. */
+  productOf(id: DeviceId): string | null;
+  /** Every claim code that was given out, oldest first, and for which product. */
+  readonly claimCodes: readonly { readonly code: string; readonly product: string | null }[];
   /** `GET /v1/devices/ID` says from now on that the device has connected, and when. */
   noteHandshake(id: DeviceId): void;
   /** Every request in the order of its coming, the first 100,000 of them; without those to `/v1/sim`. */
@@ -98,6 +104,9 @@ export async function startVirtualCloud(options: VirtualCloudOptions = {}): Prom
     handshake: handshake?.address ?? null,
     keysOf: id => book.keysOf(id),
     currentFingerprint: id => book.keysOf(id).at(-1)?.fingerprint ?? null,
+    nameOf: id => book.names.get(id) ?? null,
+    productOf: id => book.products.get(id) ?? null,
+    claimCodes: book.claimCodes,
     noteHandshake: id => api.handshakes.set(id, clock.now()),
     requests: book.requests,
     get requestCount() {

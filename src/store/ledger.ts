@@ -1,3 +1,4 @@
+import type { CallOutbox } from '../core/cloud-calls.ts';
 import type { Ledger, Outbox } from '../core/ledger.ts';
 import type { Store } from './store.ts';
 
@@ -34,5 +35,18 @@ export function outboxOf(store: Store): Outbox {
     recordUnknown: send => store.call('recordUnknown', send),
     stateOf: sendId => store.call('stateOf', sendId),
     dueSends: query => store.call('dueSends', query),
+  };
+}
+
+/** The narrow view of the record that the one who makes calls is handed. */
+export function callOutboxOf(store: Store): CallOutbox {
+  return {
+    queueCall: call => store.call('queueCall', call),
+    leaseCall: lease => store.call('leaseCall', lease),
+    recordCallDone: call => store.call('recordCallDone', call),
+    recordCallRefused: call => store.call('recordCallRefused', call),
+    recordCallUnknown: call => store.call('recordCallUnknown', call),
+    callStateOf: callId => store.call('callStateOf', callId),
+    dueCalls: query => store.call('dueCalls', query),
   };
 }

@@ -1,7 +1,9 @@
 import * as attempts from './ops/attempts.ts';
 import * as audit from './ops/audit.ts';
+import * as callsByHand from './ops/calls-by-hand.ts';
 import * as check from './ops/check.ts';
 import { beginFlash, endFlash, noteModules, openFlash } from './ops/firmware.ts';
+import * as cloudCalls from './ops/cloud-calls.ts';
 import * as history from './ops/history.ts';
 import { keyAt } from './ops/key-at.ts';
 import { findKeys, markKey } from './ops/key-audit.ts';
@@ -24,11 +26,22 @@ import * as writes from './ops/writes.ts';
 export const OPERATIONS = {
   ...attempts,
   ...audit,
+  callsReport: callsByHand.callsReport,
+  pendingCalls: callsByHand.pendingCalls,
+  retryCalls: callsByHand.retryCalls,
+  dropCalls: callsByHand.dropCalls,
   ...check,
   beginFlash,
   endFlash,
   noteModules,
   openFlash,
+  queueCall: cloudCalls.queueCall,
+  dueCalls: cloudCalls.dueCalls,
+  leaseCall: cloudCalls.leaseCall,
+  callStateOf: cloudCalls.callStateOf,
+  recordCallDone: cloudCalls.recordCallDone,
+  recordCallRefused: cloudCalls.recordCallRefused,
+  recordCallUnknown: cloudCalls.recordCallUnknown,
   compromisedDevices,
   findKeys,
   ...history,
@@ -64,6 +77,7 @@ export const READS: ReadonlySet<OperationName> = new Set([
   'openFlash',
   'nextGeneration',
   'stateOf',
+  'callStateOf',
   'preparedKeys',
 ]);
 

@@ -22,7 +22,7 @@ const steps = (...names: string[]): string[] => names.map(name => `step:${name}`
 
 interface Scenario {
   readonly name: string;
-  readonly job: 'rekey' | 'backup' | 'server-key';
+  readonly job: 'rekey' | 'backup' | 'server-key' | 'provision';
   readonly cloud: string | null;
   /** What the row says once the work has been finished. */
   readonly row: Record<string, unknown>;
@@ -106,6 +106,20 @@ const SCENARIOS: readonly Scenario[] = [
     ],
   },
   {
+    name: 'a first provisioning',
+    job: 'provision',
+    cloud: null,
+    row: { outcome: 'pass', code: null, cloud: 'accepted' },
+    exitCode: 0,
+    keys: 1,
+    rewrites: 1,
+    points: [
+      ...steps('claim-code', 'add-to-product', 'name'),
+      ...['call:leased', 'call:answered'],
+      ...both('queueCall', 'leaseCall', 'recordCallDone'),
+    ],
+  },
+  {
     name: 'a backup',
     job: 'backup',
     cloud: null,
@@ -175,7 +189,10 @@ class Stand implements AsyncDisposable {
     mkdirSync(folder);
     const ids = Array.from({ length: count }, (_, n) => simulatedId(first + n + 1));
     const manifest = join(folder, 'rack.csv');
-    writeFileSync(manifest, ['device_id', ...ids, ''].join('\n'));
+    writeFileSync(
+      manifest,
+      ['device_id,name,product_id', ...ids.map(id => `${id},N-${id.slice(-4)},4711`), ''].join('\n'),
+    );
     const flags = ['--state', join(folder, 'rack'), '--ids', manifest, '--count', String(count), '--hubs', '1'];
     const rack = await bench.serve(['rack', ...flags, '--write-ms', '5', '--listen', '127.0.0.1:0']);
     return new Stand(folder, rack, ids);
@@ -310,6 +327,13 @@ describe.concurrent('killed at each of its points, one device for each, and fini
     });
     expect(found).toEqual(expected);
     expect(ended.code).toBe(scenario.exitCode);
+    if (scenario.job === 'provision') {
+      for (const { deviceId, index } of stand.devices) {
+        expect([cloud.nameOf(deviceId), cloud.productOf(deviceId)]).toEqual([`N-${deviceId.slice(-4)}`, '4711']);
+        const there = stand.dctIn(index).dct.toString('latin1', 1762, 1825);
+        expect(cloud.claimCodes.map(({ code }) => code)).toContain(there);
+      }
+    }
     if (scenario.job !== 'rekey') return;
     for (const { deviceId, index, firstKey } of stand.devices) {
       expect(stand.keyIn(index)).toBe(scenario.row['outcome'] === 'pass' ? stand.keys(deviceId)[0] : firstKey);

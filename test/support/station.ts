@@ -1,10 +1,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createCallClient } from '#src/cloud/call-client.ts';
 import { createCloudClient } from '#src/cloud/client.ts';
 import { Deliverer, offlineSender } from '#src/cloud/deliver.ts';
 import { tcpProver } from '#src/cloud/handshake.ts';
+import { CallDeliverer, offlineCaller } from '#src/cloud/deliver-calls.ts';
 import { systemClock, type Clock } from '#src/core/clock.ts';
+import type { CallOutbox } from '#src/core/cloud-calls.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
 import { Fault } from '#src/core/errors.ts';
 import type { DeviceSettled, RunEvent, RunSummary } from '#src/core/events.ts';
@@ -28,7 +31,7 @@ import { simBus } from '#src/sim/sim-bus.ts';
 import { parseFault, type RackFault } from '#src/sim/rack-faults.ts';
 import { startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
 import { createRack, type RackOptions, type VirtualRack } from '#src/sim/virtual-rack.ts';
-import { ledgerOf, outboxOf } from '#src/store/ledger.ts';
+import { callOutboxOf, ledgerOf, outboxOf } from '#src/store/ledger.ts';
 import { leaseOwner } from '#src/store/ops/lease-owner.ts';
 import type { DeviceHistory } from '#src/store/ops/history.ts';
 import { Store } from '#src/store/store.ts';
@@ -55,6 +58,8 @@ export interface RunSettings extends Partial<Omit<FleetOptions, 'rows' | 'job' |
   readonly quarantineAfter?: number;
   /** Lies between the session and the record: a crash at a boundary is a method that never goes on. */
   readonly ledger?: (real: Ledger) => Ledger;
+  /** The same for the record of calls. */
+  readonly calls?: (real: CallOutbox) => CallOutbox;
   /** The process dies after the device has gone through, before its row is settled. */
   readonly cutBeforeSettling?: boolean;
   readonly onEvent?: (event: RunEvent) => void;
@@ -165,6 +170,19 @@ export class Station implements AsyncDisposable {
     });
   }
 
+  /** What makes the calls beside the sends of `deliverer`. */
+  caller(deliverer: Deliverer, token = TOKEN, outbox = callOutboxOf(this.store)): CallDeliverer {
+    return new CallDeliverer({
+      outbox,
+      client: createCallClient({ url: this.cloud.url, token: new Secret(token), timeoutMs: 2000, insecure: false }),
+      token: deliverer,
+      clock: this.clock,
+      owner: leaseOwner('run'),
+      timeoutMs: 2000,
+      random: () => 0,
+    });
+  }
+
   async run(settings: RunSettings = {}, token = TOKEN): Promise<RunResult> {
     const {
       rows = this.rows(),
@@ -187,6 +205,8 @@ export class Station implements AsyncDisposable {
         : restoreJob(settings.restore, await this.backup(rows[0]!.deviceId, settings.restore));
     const job = prove ? withProof(listed) : listed;
     const deliverer = this.deliverer(token);
+    const callOutbox = callOutboxOf(this.store);
+    const caller = this.caller(deliverer, token, settings.calls?.(callOutbox));
     const opened = await (settings.restore === undefined
       ? this.store.call('openRun', {
           job: job.name,
@@ -246,6 +266,8 @@ export class Station implements AsyncDisposable {
           clock,
         ),
         sender: inRealTime(offline ? offlineSender : deliverer, clock),
+        caller: inRealTime(offline ? offlineCaller(callOutbox, clock) : caller, clock),
+        ...(!offline && { claimer: inRealTime(caller, clock) }),
         vault: inRealTime(this.vault, clock),
         ...inRealTime({ makeKey: makeKeyPair }, clock),
         ...(prove && {

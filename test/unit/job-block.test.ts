@@ -15,9 +15,9 @@ function pairOf(numbers: RsaPrivateNumbers): KeyPair {
   return { ...publicKeyOf(numbers.n, numbers.e), privateDer: canonicalPrivateDer(numbers) };
 }
 
-function planOf(newKey: boolean, server: Partial<ServerChange> = {}): JobPlan {
+function planOf(newKey: boolean, server: Partial<ServerChange> = {}, claims = false): JobPlan {
   const change = { key: 'keep', host: null, port: null, ...server } as const;
-  return { newKey, server: change, writes: true, sends: newKey, leaves: true };
+  return { newKey, server: change, claims, writes: true, sends: newKey, leaves: true };
 }
 
 const change: fc.Arbitrary<Partial<ServerChange>> = fc.record({
@@ -25,13 +25,21 @@ const change: fc.Arbitrary<Partial<ServerChange>> = fc.record({
   host: fc.constantFrom(null, '10.1.2.3', 'cloud.example', `${'a'.repeat(59)}.com`),
   port: fc.constantFrom(null, 1, 5683, 65534),
 });
-const plan = fc.record({ newKey: fc.boolean(), server: change }).map(({ newKey, server }) => planOf(newKey, server));
+const plan = fc
+  .record({ newKey: fc.boolean(), server: change, claims: fc.boolean() })
+  .map(({ newKey, server, claims }) => planOf(newKey, server, claims));
+
+const CODE = Buffer.from('abcDEF012+/'.repeat(6).slice(0, 63));
 
 describe('the block that a job writes', () => {
   test.each([
     ['a key alone', planOf(true), [34, 1600]],
     ['a key and the server', planOf(true, { port: 1 }), [34, 2816]],
     ['the server alone', planOf(false, { key: 'builtin' }), [2082, 768]],
+    ['a key and a claim code', planOf(true, {}, true), [34, 1791]],
+    ['a claim code alone', planOf(false, {}, true), [1762, 63]],
+    ['a claim code and the server', planOf(false, { key: 'builtin' }, true), [1762, 1088]],
+    ['all of them', planOf(true, { port: 1 }, true), [34, 2816]],
   ] as const)('begins with the first field and ends with the last: %s', (_, of, [offset, length]) => {
     expect(blockRange(of)).toEqual({ offset, length });
   });
@@ -40,7 +48,8 @@ describe('the block that a job writes', () => {
     fc.assert(
       fc.property(
         plan.filter(
-          ({ newKey, server }) => newKey || server.key !== 'keep' || server.host !== null || server.port !== null,
+          ({ newKey, server, claims }) =>
+            newKey || claims || server.key !== 'keep' || server.host !== null || server.port !== null,
         ),
         each => {
           const { offset, length } = blockRange(each);
@@ -59,15 +68,16 @@ describe('the block that a job writes', () => {
     fc.assert(
       fc.property(plan, bytes, (each, seed) => {
         const { key, host, port } = each.server;
-        if (!each.newKey && key === 'keep' && host === null && port === null) return;
+        if (!each.newKey && !each.claims && key === 'keep' && host === null && port === null) return;
         const dct = Buffer.from(Uint8Array.from({ length: DCT.LENGTH }, (_, i) => (seed[i % 64]! + i) & 0xff));
         const before = Buffer.from(dct);
-        const { offset, old, next } = composeBlock(each, dct, each.newKey ? pair : null);
+        const { offset, old, next } = composeBlock(each, dct, each.newKey ? pair : null, each.claims ? CODE : null);
         expect(dct.equals(before)).toBe(true);
         expect(old.equals(dct.subarray(offset, offset + old.length))).toBe(true);
         expect(next.length).toBe(old.length);
         const owned = [
           ...(each.newKey ? [DCT.DEVICE_PRIVATE_KEY, DCT.DEVICE_PUBLIC_KEY] : []),
+          ...(each.claims ? [DCT.CLAIM_CODE] : []),
           ...(key === 'builtin' ? [DCT.SERVER_PUBLIC_KEY] : []),
           ...(key instanceof Uint8Array ? [{ offset: 2082, length: 384 }] : []),
           ...(host === null ? [] : [DCT.SERVER_ADDRESS]),
@@ -80,6 +90,24 @@ describe('the block that a job writes', () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  test('holds the claim code at 1762, and the very bytes that it had without one everywhere else', () => {
+    const dct = Buffer.from(Uint8Array.from({ length: DCT.LENGTH }, (_, i) => (i * 31) & 0xff));
+    const pair = pairOf(ORDINARY);
+    const change = { port: 4711 };
+    const { offset, next } = composeBlock(planOf(true, change, true), dct, pair, CODE);
+    const { next: without } = composeBlock(planOf(true, change), dct, pair);
+    const [from, to] = [1762 - offset, 1825 - offset];
+    expect(next.subarray(from, to).equals(CODE)).toBe(true);
+    expect(next.subarray(0, from).equals(without.subarray(0, from))).toBe(true);
+    expect(next.subarray(to).equals(without.subarray(to))).toBe(true);
+  });
+
+  test('is not made without the claim code that it is to hold, or with one of another length', () => {
+    const dct = Buffer.alloc(DCT.LENGTH);
+    expect(() => composeBlock(planOf(false, {}, true), dct, null)).toThrow('without its claim code');
+    expect(() => composeBlock(planOf(false, {}, true), dct, null, CODE.subarray(1))).toThrow('without its claim code');
   });
 
   test('holds the key in canonical form, and nothing of a longer one before it', () => {

@@ -134,7 +134,7 @@ describe('the options of `write`', () => {
   test('have to give a step `write` something to write', () => {
     const steps = ['identify', 'preflight', 'backup', 'write', 'verify'];
     expect(refusalOf(jobText(steps))).toMatchInlineSnapshot(
-      `"/jobs/x.yaml:7:5: \`write\` has nothing to write: no new-key step, and server-key is \`keep\`"`,
+      `"/jobs/x.yaml:7:5: \`write\` has nothing to write: no new-key step, no claim-code step, and server-key is \`keep\`"`,
     );
     expect(readJob(jobText(steps.with(3, 'write: { server-port: 1 }'))).plan.newKey).toBe(false);
   });

@@ -53,6 +53,7 @@ describe('a database', () => {
         'attempts',
         'backups',
         'checkpoints',
+        'cloud_calls',
         'devices',
         'flashings',
         'journal',

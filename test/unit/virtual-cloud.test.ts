@@ -447,7 +447,7 @@ describe('a fault of the virtual cloud', () => {
     expect([(fault as Fault).message, (fault as Fault).hint]).toMatchInlineSnapshot(`
       [
         ""explode" is no fault of the virtual cloud",
-        "it knows: down · hang · status:CODE[:N] · html:CODE · empty:CODE · late:MS · apply-late:MS · slow:MS · lost · reset · refuse-after-store · retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · handshake-silent · handshake-short · handshake-long · handshake-close · handshake-bad-signature · device:ID:FAULT",
+        "it knows: down · hang · status:CODE[:N] · html:CODE · empty:CODE · late:MS · apply-late:MS · slow:MS · lost · reset · refuse-after-store · retry-after:SECONDS[:N] · retry-after-date:SECONDS[:N] · redirect · flaky:PERCENT · handshake-silent · handshake-short · handshake-long · handshake-close · handshake-bad-signature · device:ID:FAULT · keys|claims|products|names|devices:FAULT",
       ]
     `);
   });

@@ -8,11 +8,11 @@ export interface OutboxArgs {
   readonly json: boolean | undefined;
 }
 
-const STATES = ['held', 'pending', 'accepted', 'refused', 'superseded', 'dropped'] as const;
+const STATES = ['held', 'pending', 'accepted', 'done', 'refused', 'superseded', 'dropped'] as const;
 
 export const outboxCommand: CommandSpec<OutboxArgs> = {
   command: 'outbox [action] [device_id]',
-  describe: 'Sends and why they wait; `outbox retry ID`, `outbox drop ID --why "…"`',
+  describe: 'Sends and calls, and why they wait; `outbox retry ID`, `outbox drop ID --why "…"`',
   options: yargs =>
     yargs
       .positional('action', {
@@ -20,9 +20,9 @@ export const outboxCommand: CommandSpec<OutboxArgs> = {
         choices: ['list', 'retry', 'drop'],
         describe: 'list [default], retry or drop',
       })
-      .positional('device_id', { type: 'string', describe: 'Whose send to retry or drop' })
-      .option('state', { type: 'string', requiresArg: true, choices: STATES, describe: 'Only sends in this state' })
-      .option('why', { type: 'string', requiresArg: true, describe: 'Why a send is dropped; goes on record' })
+      .positional('device_id', { type: 'string', describe: 'Whose send and calls to retry or drop' })
+      .option('state', { type: 'string', requiresArg: true, choices: STATES, describe: 'Only those in this state' })
+      .option('why', { type: 'string', requiresArg: true, describe: 'Why they are dropped; goes on record' })
       .option('json', { type: 'boolean', describe: 'One JSON object' }),
   examples: [
     ['$0 outbox --state pending', 'what `replay` would send'],

@@ -34,7 +34,7 @@ export const runCommand: CommandSpec<RunArgs> = {
         .option('job', {
           type: 'string',
           requiresArg: true,
-          describe: 'rekey, backup, server-key, repair, or a YAML file [default: rekey]',
+          describe: 'rekey, repair, provision, backup, server-key, or a YAML file [default: rekey]',
         })
         .option('wait', {
           type: 'number',
@@ -89,6 +89,7 @@ export const runCommand: CommandSpec<RunArgs> = {
     ['$0 run rack.csv', 'a new key for every listed device'],
     ['$0 run rack.csv --plan', 'what would be done'],
     ['$0 run rack.csv --only-compromised', 'a new key where `keys mark` says that it is needed'],
+    ['$0 run rack.csv --job provision', 'first provisioning: key, claim code, product and name'],
     ['$0 run rack.csv --job backup', 'save keys and settings, write nothing'],
     ['$0 run rack.csv --sim 24x3', 'try it without hardware'],
   ],

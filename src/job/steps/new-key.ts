@@ -24,10 +24,13 @@ export const newKey: Step<Record<string, never>> = {
   options: z.strictObject({}),
   deadlineMs: 60_000,
   async run(context) {
-    const { work } = context;
+    const { plan, work } = context;
+    if (work.open && work.resume === 'write' && plan.claims && !work.claimCode) {
+      work.resume = 'anew'; // the claim code of that block can't be had again
+    }
     if (work.open && work.resume === 'write') {
       const pair = await recordedKey(context, work.open);
-      const block = composeBlock(context.plan, dctOf(work), pair);
+      const block = composeBlock(plan, dctOf(work), pair, work.claimCode);
       if (sha256Hex(block.next) === work.open.newSha256) {
         work.key = pair;
         work.block = block;
@@ -39,7 +42,7 @@ export const newKey: Step<Record<string, never>> = {
     if (work.resume !== 'fresh' && work.resume !== 'anew') return 'skipped';
     const pair = await usableKey(context.makeKey);
     work.key = pair;
-    work.block = composeBlock(context.plan, dctOf(work), pair);
+    if (!plan.claims) work.block = composeBlock(plan, dctOf(work), pair); // else by the step that has the code
     return 'ok';
   },
 };

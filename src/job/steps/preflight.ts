@@ -9,7 +9,7 @@ import { checkDctId } from '../dct-id.ts';
 import { isPart2Empty, readModules } from '../modules-on-device.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
-import { decideResume, isOfThisJob } from '../work.ts';
+import { decideResume, isOfThisJob, lacksClaimCode } from '../work.ts';
 import type { Resume } from '../work.ts';
 
 /**
@@ -43,9 +43,9 @@ export const preflight: Step<Record<string, never>> = {
     work.open = await ledger.openWrite(subject.deviceId);
     work.resume = decideResume(work.open, dct);
     if (work.resume === 'conflict' && (context.again || plan.restore)) work.resume = 'anew';
-    if (work.open && !isOfThisJob(work.open, plan)) {
+    if (work.open && (!isOfThisJob(work.open, plan) || lacksClaimCode(work, plan))) {
       if (!plan.newKey) {
-        const what = work.open.restores === null ? 're-key' : 'restore';
+        const what = work.open.restores !== null ? 'restore' : work.open.key ? 're-key' : 'write';
         throw new Fault('UNFINISHED_WRITE', `a ${what} of this device was cut short and is not finished yet`);
       }
       // A key that the cloud refused is taken off the device first: else it could be what a roll-back comes back to.

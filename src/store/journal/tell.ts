@@ -46,6 +46,14 @@ const EVENTS: Partial<Record<OperationName, string>> = {
   noteModules: 'modules-seen',
   beginFlash: 'flash-begun',
   endFlash: 'flashed',
+  queueCall: 'call-queued',
+  leaseCall: 'call-made',
+  recordCallDone: 'call-done',
+  recordCallRefused: 'call-refused',
+  recordCallUnknown: 'call-unanswered',
+  retryCalls: 'call-retried',
+  dropCalls: 'call-dropped',
+  dueCalls: 'leases-freed',
 };
 
 /** What an operation did, in the words of the journal: one event that carries its rows, and those that go with it. */
@@ -96,6 +104,10 @@ function besides(db: Db, { table, old, now }: Change): Told[] {
       const facts = { backup: number(now['backup_id']), why: text(now['why']) };
       return [{ event: 'restore-asked', device: text(now['device_id']), facts }];
     }
+    case 'cloud_calls':
+      return now['state'] === 'superseded' && old?.['state'] !== 'superseded'
+        ? [{ event: 'call-superseded', facts: { call: text(now['kind']) } }]
+        : [];
     case 'steps':
       return now['name'] === 'verify' && now['state'] === 'failed' ? [{ event: 'verification-failed' }] : [];
     case 'rows':
@@ -158,6 +170,7 @@ function factsOf(db: Db, changes: readonly Change[]): Record<string, Fact | unde
   const send = find('sends');
   const release = find('releases');
   const mark = find('key_marks');
+  const call = changes.findLast(({ table }) => table === 'cloud_calls')?.now;
   const write = find('writes');
   // A write tells of its own key, if it has one; sends of other keys may have changed beside it.
   const keyId = write ? write['key_id'] : (send?.['key_id'] ?? find('keys')?.['id']);
@@ -176,6 +189,12 @@ function factsOf(db: Db, changes: readonly Change[]): Record<string, Fact | unde
     }),
     ...(changes.length < 50 && row && { outcome: text(row['outcome']), code: text(row['code']) }),
     ...(send && isAnswer && { status: number(send['last_status']), reason: text(send['last_error']) }),
+    ...(call && {
+      call: text(call['kind']),
+      product: text(call['product_id']),
+      status: number(call['last_status']),
+      reason: text(call['last_error']),
+    }),
     ...(release && { why: text(release['why']) }),
     ...settingsOf(changes),
     ...firmwareOf(changes),

@@ -29,6 +29,7 @@ const TABLES = [
   'prepared_keys',
   'modules',
   'flashings',
+  'cloud_calls',
 ] as const;
 
 /** Sealed bytes are told by their hash; a lease is no event, it passes. */

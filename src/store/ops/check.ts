@@ -105,6 +105,10 @@ const MUST_HOLD: readonly (readonly [says: string, sql: string])[] = [
     'an accepted send without its time',
     `SELECT device_id AS what FROM sends WHERE state = 'accepted' AND accepted_at IS NULL`,
   ],
+  [
+    'two calls of one device under way',
+    `SELECT device_id AS what FROM cloud_calls WHERE lease_owner IS NOT NULL GROUP BY device_id HAVING count(*) > 1`,
+  ],
   // C
   [
     'a gap in the generations',
@@ -134,6 +138,7 @@ const NOTHING_GOES = [
   'prepared_keys',
   'modules',
   'flashings',
+  'cloud_calls',
 ] as const;
 
 /** @returns every problem in words; none where the record is whole */

@@ -15,8 +15,18 @@ export function cloudOfSend(state: string | null): CloudState {
   }
 }
 
-/** A row whose job sent something (or tried to) follows its send; any other stays without. */
-export function currentCloud(settledAs: CloudState | null, sendState: string | null): CloudState {
+/** Where the calls of a device stand, `settled` being done or dropped; null: it has none on record. */
+export type CallsState = 'pending' | 'refused' | 'settled' | null;
+
+/** A row whose job asked the cloud for something follows its send and the calls of its device; any other stays without. */
+export function currentCloud(
+  settledAs: CloudState | null,
+  sendState: string | null,
+  calls: CallsState = null,
+): CloudState {
   if (settledAs === null || settledAs === 'none') return 'none';
-  return sendState === null ? settledAs : cloudOfSend(sendState);
+  const told = sendState === null ? settledAs : cloudOfSend(sendState);
+  if (calls === null || (told === 'refused' && sendState !== null)) return told;
+  if (calls !== 'settled') return calls;
+  return sendState === null ? 'accepted' : told;
 }

@@ -2,6 +2,8 @@ import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
 import type { ModuleRecord, WantedRecord } from '../../core/firmware-record.ts';
 import type { Db } from '../db.ts';
+import { callsOf } from './calls-by-hand.ts';
+import type { CallEntry } from './calls-by-hand.ts';
 import { deviceEvents, journalBegan } from './device-events.ts';
 import type { DeviceEvent } from './device-events.ts';
 import { readWanted } from './firmware.ts';
@@ -63,6 +65,8 @@ export interface DeviceHistory {
     readonly endedAt: number | null;
     readonly steps: readonly { readonly name: string; readonly state: string; readonly ms: number }[];
   }[];
+  /** What the cloud was asked for beside its keys, oldest first. */
+  readonly calls: readonly Omit<CallEntry, 'deviceId'>[];
   /** The newest of what the journal tells of it, oldest first, and how many older ones there are. */
   readonly events: readonly DeviceEvent[];
   readonly olderEvents: number;
@@ -146,6 +150,9 @@ export function deviceHistory(db: Db, deviceId: DeviceId): DeviceHistory {
     attempts: attempts.map(({ id, ...attempt }) => ({
       ...attempt,
       steps: db.all('SELECT name, state, ms FROM steps WHERE attempt_id = ? ORDER BY seq', id),
+    })),
+    calls: callsOf(db, deviceId).map(({ kind, state, attempts: tries, nextAt, lastStatus, lastError }) => ({
+      ...{ kind, state, attempts: tries, nextAt, lastStatus, lastError },
     })),
     ...deviceEvents(db, deviceId),
     journalBegan: journalBegan(db),

@@ -49,7 +49,8 @@ export function isOwnerAlive(owner: string): boolean {
 /** Leases whose holder died with a request on its way: free at once, and their requests may yet be carried out. */
 export function freeDeadLeases(db: Db): void {
   const owners = db.all<{ lease_owner: string }>(
-    'SELECT DISTINCT lease_owner FROM sends WHERE lease_owner IS NOT NULL',
+    `SELECT lease_owner FROM sends WHERE lease_owner IS NOT NULL
+      UNION SELECT lease_owner FROM cloud_calls WHERE lease_owner IS NOT NULL`,
   );
   for (const { lease_owner: owner } of owners) if (!isOwnerAlive(owner)) freeLeasesOf(db, owner);
 }
@@ -61,4 +62,6 @@ export function freeLeasesOf(db: Db, owners: string): void {
       WHERE lease_owner LIKE ?`,
     owners,
   );
+  // A call may be made again in any case: nothing has to be remembered of it.
+  db.run('UPDATE cloud_calls SET lease_owner = NULL, lease_until = NULL WHERE lease_owner LIKE ?', owners);
 }

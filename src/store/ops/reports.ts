@@ -2,7 +2,9 @@ import type { DeviceId } from '../../core/device-id.ts';
 import { Fault } from '../../core/errors.ts';
 import type { CloudState, Outcome } from '../../core/outcomes.ts';
 import type { Db } from '../db.ts';
+import { callsStateOf } from './calls-by-hand.ts';
 import { currentCloud } from './cloud-state.ts';
+import type { CallsState } from './cloud-state.ts';
 
 export interface RunReport {
   readonly run: number;
@@ -47,12 +49,14 @@ export function runReport(db: Db, runId: number | null): RunReport {
     message: string | null;
     cloud: CloudState | null;
     send_state: string | null;
+    calls_state: CallsState;
     attempts: number;
   }>(
     `SELECT rows.device_id, rows.name, rows.outcome, rows.code, rows.message, rows.cloud,
             (SELECT sends.state FROM keys JOIN sends ON sends.key_id = keys.id
               WHERE keys.device_id = rows.device_id AND keys.fingerprint = rows.fingerprint
               ORDER BY keys.generation DESC LIMIT 1) AS send_state,
+            CASE rows.outcome WHEN 'pass' THEN ${callsStateOf('rows.device_id')} END AS calls_state,
             (SELECT count(*) FROM attempts WHERE attempts.run_id = rows.run_id AND attempts.device_id = rows.device_id) AS attempts
        FROM rows WHERE rows.run_id = ? ORDER BY rows.line`,
     run.id,
@@ -70,7 +74,7 @@ export function runReport(db: Db, runId: number | null): RunReport {
       outcome: row.outcome,
       code: row.code,
       message: row.message,
-      cloud: currentCloud(row.cloud, row.send_state),
+      cloud: currentCloud(row.cloud, row.send_state, row.calls_state),
       attempts: row.attempts,
     })),
   };

@@ -3,7 +3,9 @@ import { isUncertain, REFUSAL_DOUBTS } from '../../core/ledger.ts';
 import { isSettled } from '../../core/outcomes.ts';
 import type { CloudState, Failures, Finished, Outcome } from '../../core/outcomes.ts';
 import type { Db } from '../db.ts';
+import { callsStateOf } from './calls-by-hand.ts';
 import { cloudOfSend, currentCloud } from './cloud-state.ts';
+import type { CallsState } from './cloud-state.ts';
 import { carriesCompromised } from './on-device.ts';
 import { failuresOf, releasedSince } from './quarantine.ts';
 import type { OpenRun, RunRow } from './runs.ts';
@@ -32,6 +34,8 @@ export interface LatestRow {
   code: string | null;
   cloud: CloudState | null;
   send_state: string | null;
+  /** Of a row that passed. */
+  calls_state: CallsState;
 }
 
 /** Puts the row on the run’s record, and says how it stands. */
@@ -59,7 +63,7 @@ export function standing(
   const compromised = run.onlyCompromised === true && carriesCompromised(db, row.deviceId);
   const begunAgain = compromised || (isAgain && latest?.run_id !== runId);
   const retry = run.retryFailed && (latest?.outcome === 'fail' || latest?.outcome === 'refused');
-  const cloud = currentCloud(latest?.cloud ?? null, latest?.send_state ?? null);
+  const cloud = currentCloud(latest?.cloud ?? null, latest?.send_state ?? null, latest?.calls_state);
   const settled =
     !begunAgain && !retry && isSettled(latest?.outcome ?? null) && !isToBeResumed(db, row.deviceId, latest?.outcome);
   const failures = failuresOf(db, { deviceId: row.deviceId, after: run.quarantineAfter ?? 0 });
@@ -166,7 +170,8 @@ export function latestOutcomes(
     `SELECT rows.device_id, rows.run_id, rows.outcome, rows.code, rows.cloud,
             (SELECT sends.state FROM keys JOIN sends ON sends.key_id = keys.id
               WHERE keys.device_id = rows.device_id AND keys.fingerprint = rows.fingerprint
-              ORDER BY keys.generation DESC LIMIT 1) AS send_state
+              ORDER BY keys.generation DESC LIMIT 1) AS send_state,
+            CASE rows.outcome WHEN 'pass' THEN ${callsStateOf('rows.device_id')} END AS calls_state
        FROM rows JOIN runs ON runs.id = rows.run_id
       WHERE runs.job = ? AND runs.manifest = ? AND rows.outcome IS NOT NULL AND rows.outcome <> 'skipped'
         AND rows.device_id IN (SELECT value FROM json_each(?))
