@@ -1,10 +1,11 @@
--- Calls to the cloud beside the sends of keys: a device is added to its product, and gets its name. Each is on record before it
--- is made, and may be made again. For one device the order is: its key is accepted, add-to-product, name.
+-- Calls to the cloud beside the sends of keys: a device is added to its product, gets its name, and is asked after until it has
+-- connected. Each is on record before it is made, and may be made again. For one device the order is: its key is accepted,
+-- add-to-product, the others.
 
 CREATE TABLE cloud_calls (
   id          INTEGER PRIMARY KEY AUTOINCREMENT,
   device_id   TEXT    NOT NULL CHECK (length(device_id) = 24),
-  kind        TEXT    NOT NULL CHECK (kind IN ('add-to-product', 'name')),
+  kind        TEXT    NOT NULL CHECK (kind IN ('add-to-product', 'name', 'confirm-online')),
   -- The body of the request, as JSON; never a secret.
   payload     TEXT    NOT NULL CHECK (json_valid(payload)),
   product_id  TEXT,

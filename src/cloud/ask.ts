@@ -21,10 +21,11 @@ export interface CloudClientOptions {
 }
 
 export interface CloudRequest {
-  readonly method: 'POST' | 'PUT';
+  readonly method: 'GET' | 'POST' | 'PUT';
   /** From `/v1/` on, its parts encoded. */
   readonly path: string;
-  readonly body: Readonly<Record<string, unknown>>;
+  /** null: none. */
+  readonly body: Readonly<Record<string, unknown>> | null;
 }
 
 /** The answer as it is judged, and the body of a success; null where it broke off, or goes on beyond 64 KiB. */
@@ -61,7 +62,7 @@ export function cloudRequests(options: CloudClientOptions): Ask {
           accept: 'application/json',
           'user-agent': 'photon-fleet',
         },
-        body: JSON.stringify(body),
+        ...(body !== null && { body: JSON.stringify(body) }),
         redirect: 'manual', // the token goes nowhere else
         signal: over,
       });

@@ -11,9 +11,10 @@ export interface CallClient {
   claimCode(productId: string | null, signal?: AbortSignal): Promise<ClaimAnswer>;
   /**
    * `POST /v1/products/{p}/devices` or `PUT /v1/devices/{id}`. A name that is answered with 403 or 404 is `unknown`, and not
-   * refused: a device is claimed when it first connects, and before that it is nobody's to name.
+   * refused: a device is claimed when it first connects, and before that it is nobody's to name. `GET /v1/devices/{id}` is
+   * accepted once its `last_handshake_at` is later than the cloud's acceptance of its key.
    */
-  call(call: NewCall, signal?: AbortSignal): Promise<CloudAnswer>;
+  call(call: NewCall & { readonly keyAcceptedAt: number | null }, signal?: AbortSignal): Promise<CloudAnswer>;
 }
 
 /** @throws Fault CLOUD_INSECURE, CONFIG_INVALID */
@@ -41,6 +42,7 @@ export function createCallClient(options: CloudClientOptions): CallClient {
     async call(call, signal) {
       const { answer, body } = await ask(requestOf(call), signal);
       if (call.kind === 'name') return untilClaimed(answer);
+      if (call.kind === 'confirm-online') return untilConnected(untilClaimed(answer), body, call.keyAcceptedAt);
       const invalid = answer.kind === 'accepted' ? memberOf(body, 'invalidDeviceIds') : undefined;
       if (answer.kind !== 'accepted' || !Array.isArray(invalid) || !invalid.includes(call.deviceId)) return answer;
       return {
@@ -55,6 +57,8 @@ export function createCallClient(options: CloudClientOptions): CallClient {
 function requestOf({ kind, deviceId, productId, payload }: NewCall): CloudRequest {
   const body = JSON.parse(payload) as Record<string, unknown>;
   switch (kind) {
+    case 'confirm-online':
+      return { method: 'GET', path: `/v1/devices/${deviceId}`, body: null };
     case 'add-to-product':
       return { method: 'POST', path: `${productPath(productId ?? '')}/devices`, body };
     case 'name':
@@ -64,6 +68,17 @@ function requestOf({ kind, deviceId, productId, payload }: NewCall): CloudReques
 
 function productPath(productId: string): string {
   return `/v1/products/${encodeURIComponent(productId)}`;
+}
+
+/** By the cloud's clock and this one's: a handshake of the last seconds may be missed, and the next one tells. */
+function untilConnected(answer: CloudAnswer, body: string | null, keyAcceptedAt: number | null): CloudAnswer {
+  if (answer.kind !== 'accepted') return answer;
+  const last = memberOf(body, 'last_handshake_at');
+  const at = typeof last === 'string' ? Date.parse(last) : NaN;
+  if (keyAcceptedAt !== null && at > keyAcceptedAt) return answer;
+  const { status } = answer;
+  const reason = 'it has not connected since its key was accepted';
+  return { kind: 'unknown', status, reason, retryAfterMs: null, mayLandLate: false };
 }
 
 function untilClaimed(answer: CloudAnswer): CloudAnswer {

@@ -4,7 +4,7 @@ import type { CloudState } from './outcomes.ts';
 import type { Secret } from './secret.ts';
 
 /** Calls that a device may need beside the send of its key, in the order in which they are made. */
-export const CALL_KINDS = ['add-to-product', 'name'] as const;
+export const CALL_KINDS = ['add-to-product', 'name', 'confirm-online'] as const;
 export type CallKind = (typeof CALL_KINDS)[number];
 
 export const CALL_STATES = ['pending', 'done', 'refused', 'dropped', 'superseded'] as const;
@@ -24,6 +24,8 @@ export interface NewCall {
 export interface LeasedCall extends NewCall {
   readonly callId: number;
   readonly attempts: number;
+  /** When the cloud accepted the key that is on the device, epoch ms; null: of none that is known. */
+  readonly keyAcceptedAt: number | null;
 }
 
 /** The call of a kind that a row asks for; null where the row does not say what it takes (no product, no name). */
@@ -37,6 +39,8 @@ export function callOf(
       return productId === null ? null : { deviceId, kind, productId, payload: JSON.stringify({ id: deviceId }) };
     case 'name':
       return name === null ? null : { deviceId, kind, productId: null, payload: JSON.stringify({ name }) };
+    case 'confirm-online':
+      return { deviceId, kind, productId: null, payload: '{}' };
   }
 }
 

@@ -23,6 +23,7 @@ export const FAIL_POINTS = [
   'step:prove',
   'step:add-to-product',
   'step:name',
+  'step:confirm-online',
   'step:leave',
   'session:end',
   'write:pointer-set',

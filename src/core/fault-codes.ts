@@ -94,15 +94,15 @@ export const FAULTS = {
   DCT_UNREADABLE: {
     blame: 'device',
     retry: 'later',
-    hint: 'its system firmware is damaged: flash system-part1 and system-part2, reset, enter DFU mode again, then `run --retry-failed`',
+    hint: 'its system firmware is damaged: `run --job repair` flashes system-part1 and system-part2 (name the files in `firmware:` of the configuration)',
   },
   FIRMWARE_WRONG_PLATFORM: {
-    blame: 'device',
+    blame: 'operator',
     retry: 'never',
     hint: 'nothing was written: Photons and P1s take modules of their own; work on each kind with a job of its own',
   },
   FIRMWARE_DEPENDENCY: {
-    blame: 'device',
+    blame: 'operator',
     retry: 'never',
     hint: 'nothing was written: give both system parts of one release, and a user part that was built for it',
   },

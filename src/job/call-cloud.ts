@@ -7,6 +7,7 @@ import type { StepContext } from './step.ts';
 const SAYS: Readonly<Record<CallKind, string>> = {
   'add-to-product': 'its product',
   name: 'its name',
+  'confirm-online': 'to tell of it',
 };
 
 /**

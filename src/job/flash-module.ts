@@ -14,7 +14,7 @@ const WORD_BYTES = 4;
  * @throws Fault WRITE_FAILED, VERIFY_MISMATCH, READ_FAILED, USB_*
  */
 export async function flashModule(
-  { device, onWriting }: Pick<StepContext, 'device' | 'onWriting'>,
+  { device, onWriting, onProgress }: Pick<StepContext, 'device' | 'onWriting' | 'onProgress'>,
   alternate: number,
   { slot, bytes }: Pick<WantedModule, 'slot' | 'bytes'>,
 ): Promise<void> {
@@ -23,6 +23,8 @@ export async function flashModule(
     const at = address + offset;
     const next = bytes.subarray(offset, offset + SECTOR_BYTES);
     if (sameBytes(await device.read(alternate, at, next.length), next)) continue;
+    const sectors = Math.ceil(bytes.length / SECTOR_BYTES);
+    onProgress?.(`firmware ${slot} ${offset / SECTOR_BYTES + 1}/${sectors}`);
     onWriting();
     await device.eraseSector(alternate, at);
     failPoint('flash:erased');

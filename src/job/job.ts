@@ -230,6 +230,7 @@ const NEEDS: Readonly<Record<StepName, readonly StepName[]>> = {
   prove: ['new-key', 'send'],
   'add-to-product': ['identify'],
   name: ['identify'],
+  'confirm-online': ['send', 'leave'],
   leave: ['identify'],
 };
 

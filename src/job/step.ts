@@ -35,6 +35,8 @@ export interface StepContext {
   readonly makeKey: () => Promise<KeyPair>;
   /** To be told before a block is written: for as long the device is busy by itself. */
   readonly onWriting: () => void;
+  /** To be told how far a long step has come, in a few words. */
+  readonly onProgress?: (how: string) => void;
   /** `--again`: begun anew on purpose, so that a roll-back in conflict is given up and the device gets a fresh key. */
   readonly again: boolean;
   /** Aborts when no new work is wanted (Ctrl-C): looked at before anything is written, never after. */

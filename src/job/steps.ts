@@ -2,6 +2,7 @@ import { addToProduct } from './steps/add-to-product.ts';
 import { backup } from './steps/backup.ts';
 import { firmware } from './steps/firmware.ts';
 import { claimCode } from './steps/claim-code.ts';
+import { confirmOnline } from './steps/confirm-online.ts';
 import { identify } from './steps/identify.ts';
 import { leave } from './steps/leave.ts';
 import { name } from './steps/name.ts';
@@ -26,6 +27,7 @@ export const STEPS = {
   prove,
   'add-to-product': addToProduct,
   name,
+  'confirm-online': confirmOnline,
   leave,
 } as const;
 

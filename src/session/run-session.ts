@@ -10,10 +10,8 @@ import type { DfuDevice } from '../dfu/dfu-device.ts';
 import type { Job } from '../job/job.ts';
 import { bootloaderOfPort, platformOfPort } from '../job/port-facts.ts';
 import type { StepContext, Subject } from '../job/step.ts';
-import type { StepName } from '../job/steps.ts';
 import type { UsbPort } from '../usb/port.ts';
 import type { FindAgain } from './climb.ts';
-import type { Rung } from './ladder.ts';
 import { Session } from './session.ts';
 
 export type { DfuDevice } from '../dfu/dfu-device.ts';
@@ -56,7 +54,8 @@ export interface SessionOrder {
   readonly enterDfu?: boolean;
   /** What a device that has left is to be seen in before it passes. */
   readonly confirm?: 'normal' | null;
-  readonly onStep: (step: StepName | Rung | 'confirm-normal') => void;
+  /** A step or rung that begins, or how far a long step has come. */
+  readonly onStep: (step: string) => void;
 }
 
 /** What became of one device. */

@@ -134,6 +134,7 @@ export class Session {
       ...this.#parts,
       ...this.#order,
       plan: job.plan,
+      onProgress: how => this.#order.onStep(how),
       attemptId,
       device,
       work: this.work,

@@ -22,7 +22,7 @@ const steps = (...names: string[]): string[] => names.map(name => `step:${name}`
 
 interface Scenario {
   readonly name: string;
-  readonly job: 'rekey' | 'backup' | 'server-key' | 'provision';
+  readonly job: 'rekey' | 'backup' | 'server-key' | 'provision' | './confirm.yaml';
   readonly cloud: string | null;
   /** What the row says once the work has been finished. */
   readonly row: Record<string, unknown>;
@@ -120,6 +120,16 @@ const SCENARIOS: readonly Scenario[] = [
     ],
   },
   {
+    name: 'a re-key whose device is asked after',
+    job: './confirm.yaml',
+    cloud: null,
+    row: { outcome: 'pass', code: null, cloud: 'pending' },
+    exitCode: 4,
+    keys: 1,
+    rewrites: 1,
+    points: ['step:confirm-online'],
+  },
+  {
     name: 'a backup',
     job: 'backup',
     cloud: null,
@@ -151,6 +161,8 @@ let next = CASES.length;
 
 beforeAll(async () => {
   bench = new Bench();
+  const confirm = ['identify', 'preflight', 'backup', 'new-key', 'write', 'verify', 'send', 'confirm-online', 'leave'];
+  bench.file('confirm.yaml', ['name: confirm', 'steps:', ...confirm.map(step => `  - ${step}`), ''].join('\n'));
   cloud = await startVirtualCloud({ handshake: true });
   const faults = CASES.flatMap(({ scenario }, n) =>
     scenario.cloud === null ? [] : [parseCloudFault(`device:${simulatedId(n + 1)}:${scenario.cloud}`)],

@@ -210,7 +210,7 @@ describe('a device whose DCT reads as zeros', () => {
     expect(settled).toMatchObject({ outcome: 'fail', code: 'DCT_UNREADABLE', fingerprint: null, cloud: 'none' });
     expect(settled.message).toMatchInlineSnapshot(`"the DCT reads as zeros"`);
     expect(settled.hint).toMatchInlineSnapshot(
-      `"its system firmware is damaged: flash system-part1 and system-part2, reset, enter DFU mode again, then \`run --retry-failed\`"`,
+      `"its system firmware is damaged: \`run --job repair\` flashes system-part1 and system-part2 (name the files in \`firmware:\` of the configuration)"`,
     );
     expect(device.photon.record.writes).toEqual([0, 0, 0]);
     expect(await stepsOf(station, 1)).toEqual([['identify ok', 'preflight failed']]);

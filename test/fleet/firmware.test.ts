@@ -86,8 +86,18 @@ describe('a device with a broken system part', () => {
   test('is repaired in one go where it may be switched: flashed, started anew, back in DFU mode, re-keyed, gone', async () => {
     const boots = { boots: true, clock: new LeapingClock() };
     await using station = await Station.open({ count: 3, ...boots, faults: ['#1:dct-zeros', '#3:dct-zeros'] });
-    const { summary } = await station.run({ ...configured(), enterDfu: true, confirm: 'normal' });
+    const { summary, events } = await station.run({ ...configured(), enterDfu: true, confirm: 'normal' });
     expect(summary).toMatchObject({ pass: 3, exitCode: 0 });
+    const told = events.flatMap(event =>
+      event.type === 'step' && event.deviceId === station.id(0) ? [event.step] : [],
+    );
+    const sectors = ['system-part1 1/2', 'system-part1 2/2', 'system-part2 1/2', 'system-part2 2/2'];
+    expect(told.slice(0, 7)).toEqual([
+      'identify',
+      'firmware',
+      ...sectors.map(sector => `firmware ${sector}`),
+      'back-in-dfu',
+    ]);
     expect(await stepsOf(station)).toEqual([
       ...['identify ok', 'firmware failed', 'back-in-dfu ok', 'identify ok', 'firmware skipped', 'preflight ok'],
       ...['backup ok', 'new-key ok', 'write ok', 'verify ok', 'send ok', 'leave ok', 'confirm-normal ok'],
@@ -314,7 +324,7 @@ describe('nothing is written to', () => {
   test('a P1 where the modules are for a Photon', async () => {
     await using station = await Station.open({ platform: 'p1' });
     const { devices } = await station.run({ job: jobOf(both()) });
-    expect(devices.get(station.id(0))).toMatchObject({ outcome: 'fail', code: 'FIRMWARE_WRONG_PLATFORM' });
+    expect(devices.get(station.id(0))).toMatchObject({ outcome: 'error', code: 'FIRMWARE_WRONG_PLATFORM' });
     expect(devices.get(station.id(0))?.message).toMatch(/part1-300\.bin is for a Photon, and this is a P1$/);
     expect(erased(station)).toEqual([]);
   });
@@ -322,7 +332,7 @@ describe('nothing is written to', () => {
   test('a device whose other modules do not fit to the new one', async () => {
     await using station = await Station.open();
     const { devices } = await station.run({ job: jobOf({ 'system-part2': 'part2-300.bin' }) });
-    expect(devices.get(station.id(0))).toMatchObject({ outcome: 'fail', code: 'FIRMWARE_DEPENDENCY' });
+    expect(devices.get(station.id(0))).toMatchObject({ outcome: 'error', code: 'FIRMWARE_DEPENDENCY' });
     expect(devices.get(station.id(0))?.message).toMatchInlineSnapshot(
       `"the modules would not fit together: system-part2 version 300 needs system-part1 of version 300 or newer, and there is version 207"`,
     );

@@ -429,3 +429,17 @@ test('another name supersedes the one that waits', async () => {
   expect(await bench.replay()).toEqual(['name done']);
   expect(bench.cloud.nameOf(bench.id)).toBe('B-07');
 });
+
+describe('the step confirm-online', () => {
+  test('asks after a device until it has connected with its key; the rack waits for nobody', async () => {
+    await using bench = await Bench.open();
+    const steps = ['identify', 'preflight', 'backup', 'new-key', 'write', 'verify', 'send', 'confirm-online', 'leave'];
+    bench.cloud.noteHandshake(bench.id); // with its old key
+    const { row, summary } = await bench.run({ job: bench.job(...steps) });
+    expect([row.outcome, row.cloud, summary.exitCode]).toEqual(['pass', 'pending', 4]);
+    expect(await bench.replay()).toEqual(['confirm-online pending']);
+    bench.cloud.noteHandshake(bench.id);
+    expect(await bench.replay()).toEqual(['confirm-online done']);
+    expect(await bench.calls()).toEqual(['confirm-online done']);
+  });
+});

@@ -42,6 +42,8 @@ export class Bench implements AsyncDisposable {
         HOME: this.folder,
         NO_COLOR: '1',
         XDG_RUNTIME_DIR: this.folder,
+        // The cloud is often in the process of the tests, which may be busy for longer than a cloud ever is.
+        PHOTON_FLEET_CLOUD_TIMEOUT_MS: '120000',
         ...env,
       },
       stdio: ['ignore', 'pipe', 'pipe'],

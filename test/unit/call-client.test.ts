@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createCallClient, type CallClient } from '#src/cloud/call-client.ts';
-import { callOf, type NewCall } from '#src/core/cloud-calls.ts';
+import { callOf, type CallKind } from '#src/core/cloud-calls.ts';
 import { parseDeviceId } from '#src/core/device-id.ts';
 import { Secret } from '#src/core/secret.ts';
 
@@ -33,7 +33,8 @@ async function cloud(
   const server = createServer((request, response) => {
     void request.toArray().then(chunks => {
       const { method, url: path, headers } = request;
-      const body = JSON.parse(Buffer.concat(chunks as Buffer[]).toString()) as unknown;
+      const text = Buffer.concat(chunks as Buffer[]).toString();
+      const body = text === '' ? null : (JSON.parse(text) as unknown);
       seen.push({ method, path, authorization: headers.authorization, body });
       answer(response, request);
     });
@@ -124,8 +125,9 @@ describe('a claim code', () => {
 });
 
 const row = { deviceId: DEVICE, productId: '4711', name: 'A-01 "left"' };
-const addToProduct: NewCall = callOf('add-to-product', row)!;
-const name: NewCall = callOf('name', row)!;
+const leased = (kind: CallKind, keyAcceptedAt: number | null = null) => ({ ...callOf(kind, row)!, keyAcceptedAt });
+const addToProduct = leased('add-to-product');
+const name = leased('name');
 
 describe('a call', () => {
   test('adds a device to its product', async () => {
@@ -149,6 +151,27 @@ describe('a call', () => {
     const { client } = await cloud(saying(status, { error: 'not yours' }));
     expect(await client.call(name)).toMatchObject({ kind: 'unknown', status, reason: 'not claimed yet: not yours' });
     expect(await client.call(addToProduct)).toMatchObject({ kind: 'refused', status, reason: 'not yours' });
+  });
+
+  const SENT_AT = Date.parse('2026-11-27T12:00:00Z');
+
+  test.each([
+    ['a later handshake', '2026-11-27T12:00:01.000Z', 'accepted'],
+    ['an earlier one', '2026-11-27T11:59:59.000Z', 'unknown'],
+    ['the same moment', '2026-11-27T12:00:00.000Z', 'unknown'],
+    ['none', null, 'unknown'],
+    ['no time', 'yesterday', 'unknown'],
+  ])('that asks whether a device has connected: %s', async (_, last, kind) => {
+    const { client, seen } = await cloud(saying(200, { id: DEVICE, online: true, last_handshake_at: last }));
+    expect(await client.call(leased('confirm-online', SENT_AT))).toMatchObject({ kind, status: 200 });
+    expect(seen).toMatchObject([{ method: 'GET', path: `/v1/devices/${DEVICE}` }]);
+  });
+
+  test('that asks after a device of which no key was accepted, or that is not claimed, is answered later', async () => {
+    const { client } = await cloud(saying(200, { last_handshake_at: '2026-11-27T12:00:01.000Z' }));
+    expect(await client.call(leased('confirm-online'))).toMatchObject({ kind: 'unknown' });
+    const { client: other } = await cloud(saying(404, { error: 'not yours' }));
+    expect(await other.call(leased('confirm-online', SENT_AT))).toMatchObject({ kind: 'unknown', status: 404 });
   });
 
   test('is judged by its status as a send is', async () => {

@@ -11,7 +11,7 @@ function placeOf(text: string): string {
 describe('a job file is refused, with its place, where', () => {
   test('a step is not known', () => {
     expect(refusalOf(jobText(['identify', 'fly']))).toMatchInlineSnapshot(
-      `"/jobs/x.yaml:5:5: unknown step \`fly\`; known: identify, firmware, preflight, backup, new-key, claim-code, write, verify, send, prove, add-to-product, name, leave"`,
+      `"/jobs/x.yaml:5:5: unknown step \`fly\`; known: identify, firmware, preflight, backup, new-key, claim-code, write, verify, send, prove, add-to-product, name, confirm-online, leave"`,
     );
     expect(placeOf(jobText(['Identify']))).toBe('4:5');
     expect(placeOf(jobText(['identify', 'constructor: {}']))).toBe('5:5');
@@ -127,7 +127,7 @@ describe('a job file is refused, with its place, where', () => {
 
   test('it says more than one thing that is wrong, and all of them are told', () => {
     expect(refusalOf('name: X\nfoo: 1\nsteps: [fly, { write: { a: 1 } }]\n')).toMatchInlineSnapshot(
-      `"/jobs/x.yaml:2:1: unknown key \`foo\`; a job has name, description and steps (and 3 more: /jobs/x.yaml:1:7: name: lower-case letters, digits and dashes; /jobs/x.yaml:3:9: unknown step \`fly\`; known: identify, firmware, preflight, backup, new-key, claim-code, write, verify, send, prove, add-to-product, name, leave; /jobs/x.yaml:3:25: step \`write\`, option \`a\`: unknown option)"`,
+      `"/jobs/x.yaml:2:1: unknown key \`foo\`; a job has name, description and steps (and 3 more: /jobs/x.yaml:1:7: name: lower-case letters, digits and dashes; /jobs/x.yaml:3:9: unknown step \`fly\`; known: identify, firmware, preflight, backup, new-key, claim-code, write, verify, send, prove, add-to-product, name, confirm-online, leave; /jobs/x.yaml:3:25: step \`write\`, option \`a\`: unknown option)"`,
     );
   });
 });

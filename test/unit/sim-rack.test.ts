@@ -122,7 +122,7 @@ describe('a fault is given as text', () => {
     const fault = faultOf(() => parseFault('#1:explode'));
     expect(fault.message).toMatchInlineSnapshot(`"fault \`#1:explode\`: there is no kind \`explode\`"`);
     expect(fault.hint).toMatchInlineSnapshot(
-      `"the kinds are old-bootloader, p1, no-dct-id, dct-zeros, other-product, descriptor:truncated|lying|no-functional|utf16|transfer-size, late-access:MS, write-stall[:N], write-drop[:N], write-flip[:N], read-unstable, stuck-busy[:N], power-cut:old|new[:N], hang:REQ[:N], hang-until-reset:REQ[:N], unplug:REQ[:N], bounce:REQ[:N[:MS]], start-state:N, serial:TEXT, no-serial, same-id:ID, blank-key, zero-key, pkcs8-key, truncated-key, misread-key, no-boot, deaf, slow-boot:MS, slow-leave; REQ being dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write"`,
+      `"the kinds are old-bootloader, p1, no-dct-id, dct-zeros, other-product, descriptor:truncated|lying|no-functional|utf16|transfer-size, late-access:MS, write-stall[:N], write-drop[:N], write-flip[:N], read-unstable, stuck-busy[:N], power-cut:old|new[:N], hang:REQ[:N], hang-until-reset:REQ[:N], unplug:REQ[:N], bounce:REQ[:N[:MS]], start-state:N, serial:TEXT, no-serial, same-id:ID, blank-key, zero-key, pkcs8-key, truncated-key, misread-key, other-server-key, no-boot, deaf, slow-boot:MS, slow-leave; REQ being dnload|upload|getstatus|clrstatus|getstate|abort|descriptor|write"`,
     );
   });
 

@@ -52,6 +52,7 @@ describe('a call', () => {
       payload: '{"name":"A-01"}',
       productId: null,
       attempts: 1,
+      keyAcceptedAt: null,
     });
     await done(callId);
     expect(record.query('SELECT state, last_status, last_error, lease_owner FROM cloud_calls')).toEqual([

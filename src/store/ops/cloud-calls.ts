@@ -103,7 +103,9 @@ export function leaseCall(db: Db, lease: Input<'leaseCall'>): LeasedCall | null 
   );
   if (changes === 0) return null;
   const call = db.get<LeasedCall>(
-    `SELECT id AS callId, device_id AS deviceId, kind, payload, product_id AS productId, attempts
+    `SELECT id AS callId, device_id AS deviceId, kind, payload, product_id AS productId, attempts,
+            (SELECT max(sends.accepted_at) FROM sends JOIN keys ON keys.id = sends.key_id
+              WHERE sends.device_id = cloud_calls.device_id AND keys.state = 'active') AS keyAcceptedAt
        FROM cloud_calls WHERE id = ?`,
     callId,
   );
