@@ -26,6 +26,9 @@ CREATE TABLE flashings (
   ended_at   INTEGER,
   -- JSON: by slot the version and the SHA-256 of the module that is to be there.
   wanted     TEXT    NOT NULL,
+  -- Where the device was on the bus when its new system parts were whole, and under which number: as long as it is there under
+  -- the same one, it has not started anew, and its DCT must be left alone.
+  ended_as   TEXT,
   state      TEXT    NOT NULL DEFAULT 'writing' CHECK (state IN ('writing', 'whole')),
   CHECK (state = 'writing' OR ended_at IS NOT NULL)
 ) STRICT;

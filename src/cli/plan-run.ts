@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { systemClock } from '../core/clock.ts';
+import { parseDeviceId } from '../core/device-id.ts';
 import { toFault } from '../core/errors.ts';
 import { comparePaths } from '../core/usb-path.ts';
 import { indexRows, matchRow } from '../fleet/match-row.ts';
@@ -10,6 +11,7 @@ import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
 import { table } from '../report/table.ts';
 import type { Output } from '../report/terminal.ts';
 import { identifyPort, isCandidate } from '../session/identify-port.ts';
+import { isInNormalMode } from '../session/normal-mode.ts';
 import { databaseExists } from '../store/database-file.ts';
 import type { RowPlan } from '../store/ops/standing.ts';
 import { Store } from '../store/store.ts';
@@ -36,7 +38,9 @@ interface Planned {
 /** `run --plan`: for each row and each device on the bus what would be done. Nothing is written anywhere; where the USB serial tells no ID, it is read from the device, as `devices` does. */
 export async function planRun(plan: PlanInput): Promise<number> {
   const { job, manifest, rows, buses, config, args, out } = plan;
-  const ports = (await Promise.all(buses.map(bus => bus.list()))).flat().filter(isCandidate);
+  const all = (await Promise.all(buses.map(bus => bus.list()))).flat();
+  const ports = all.filter(isCandidate);
+  const running = new Map(all.filter(isInNormalMode).map(port => [parseDeviceId(port.serialNumber ?? ''), port.path]));
   const index = indexRows(rows);
   const before = await standings(plan);
   const queues = new DeviceQueues(config.values, systemClock);
@@ -51,13 +55,25 @@ export async function planRun(plan: PlanInput): Promise<number> {
     const why = whySkipped(standing);
     if (why !== null) return { deviceId: row.deviceId, path: device?.path ?? null, action: 'skip', why };
     if (device) return { ...device, deviceId: row.deviceId };
-    return { deviceId: row.deviceId, path: null, action: 'wait', why: 'not on the bus yet' };
+    const path = running.get(row.deviceId);
+    if (path === undefined) return { deviceId: row.deviceId, path: null, action: 'wait', why: 'not on the bus yet' };
+    const switched = args['enter-dfu']
+      ? 'it will be switched into DFU mode'
+      : 'not in DFU mode; --enter-dfu switches it';
+    return {
+      deviceId: row.deviceId,
+      path,
+      action: args['enter-dfu'] ? 'work' : 'wait',
+      why: `it is in normal mode: ${switched}`,
+    };
   });
   if (args.json) {
     out.result(JSON.stringify({ job: job.name, manifest: manifest.path, rows: planned, devices }));
     return 0;
   }
   out.result(`job ${job.name}: ${job.steps.map(({ name }) => name).join(', ')}`);
+  for (const { slot, header, file } of job.plan.firmware ?? [])
+    out.result(`  ${slot} version ${header.version}: ${file}`);
   const cells = ({ deviceId, path, action, why }: Planned): (string | null)[] => [deviceId, path, action, why];
   out.result(`\n${table(['ROW', 'PATH', 'ACTION', 'WHY'], planned.map(cells))}`);
   const others = devices.filter(device => !planned.some(({ path }) => path === device.path));

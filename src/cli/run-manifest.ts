@@ -19,6 +19,7 @@ import { runFleet } from '../fleet/run-fleet.ts';
 import { confirmModules } from '../job/confirm-modules.ts';
 import { withProof } from '../job/add-prove.ts';
 import { loadJob } from '../job/job.ts';
+import { rowFirmware } from '../job/row-firmware.ts';
 import type { Job } from '../job/job.ts';
 import { makeKeyPair } from '../keys/make-key-pair.ts';
 import type { Manifest, ManifestRow } from '../manifest/manifest.ts';
@@ -101,6 +102,11 @@ export async function runManifest(
   if (listed.plan.firmware) await confirmModules(listed.plan.firmware);
   const job = args.prove ? withProof(listed) : listed;
   const prove = job.steps.some(({ name }) => name === 'prove');
+  if (args.confirm !== undefined && !job.plan.leaves) {
+    throw new Fault('USAGE', `--confirm: the job ${job.name} does not let devices leave DFU mode`, {
+      hint: 'use a job with the step `leave`',
+    });
+  }
   if (isLong(args.manifest)) setFlagsFromString('--heap-growing-percent=10');
   const manifest = await readManifest(args.manifest, { sockets: config.values.sockets });
   const selected = selectRows(manifest, args.only);
@@ -110,6 +116,8 @@ export async function runManifest(
   if (args['only-compromised'] && chosen.length === 0) return tellNoneCompromised(args, context);
   const { productId } = config.values.cloud;
   const rows = chosen.map(row => (row.productId === null && productId !== null ? { ...row, productId } : row));
+  const firmware = job.plan.firmware ? rowFirmware(job.plan.firmware, rows, manifest.path) : undefined;
+  for (const modules of new Set(firmware?.values())) await confirmModules(modules);
   const { sends, claims, calls = [] } = job.plan;
   if (args.offline && claims) {
     throw new Fault('USAGE', `the job ${job.name} fetches claim codes, which can't be had with --offline`, {
@@ -130,7 +138,7 @@ export async function runManifest(
     if (args.plan) {
       return await plan({ job, manifest, rows, buses, config, args, out: context.out });
     }
-    return await provision({ args, context, config, job, manifest, rows, buses, token, simulation, prover });
+    return await provision({ args, context, config, job, manifest, rows, buses, token, simulation, prover, firmware });
   } finally {
     await Promise.all(buses.map(bus => bus.close()));
   }
@@ -152,6 +160,7 @@ interface Provision {
   readonly token: Secret<string> | null;
   readonly simulation: Simulated | null;
   readonly prover: Prover | undefined;
+  readonly firmware: ReturnType<typeof rowFirmware> | undefined;
 }
 
 async function provision(p: Provision): Promise<number> {
@@ -199,6 +208,7 @@ async function provision(p: Provision): Promise<number> {
         waitMs: args.watch ? null : config.values.wait * 1000,
         limit: args.limit ?? null,
         again: args.again === true || args['only-compromised'] === true,
+        ...(p.firmware && { rowFirmware: p.firmware }),
         enterDfu: args['enter-dfu'] === true,
         confirm: args.confirm === 'normal' ? 'normal' : null,
         maxFail: config.values.maxFail,

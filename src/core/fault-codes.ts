@@ -53,12 +53,12 @@ export const FAULTS = {
   ENTER_DFU_REFUSED: {
     blame: 'device',
     retry: 'later',
-    hint: 'switch it by hand: hold SETUP, tap RESET, wait for blinking yellow; then run again',
+    hint: 'switch it by hand: hold SETUP, tap RESET, wait for blinking yellow; then `run --retry-failed`',
   },
   ENTER_DFU_LOST: {
     blame: 'device',
     retry: 'later',
-    hint: 'it was told to start in DFU mode and did not come back: replug it, switch it by hand (hold SETUP, tap RESET, wait for blinking yellow), and run again',
+    hint: 'it was told to start in DFU mode and did not come back: replug it, switch it by hand (hold SETUP, tap RESET, wait for blinking yellow), then `run --retry-failed`',
   },
   NOT_RUNNING: {
     blame: 'device',

@@ -37,16 +37,22 @@ export interface NewFlash {
   readonly at: number;
 }
 
-/** A flashing that was begun and has not ended: the device is between parts. */
+/**
+ * A flashing that has not ended, so that the device is between parts (`endedAs` null); or the newest one, of which system parts
+ * were written: `endedAs` says where the device was on the bus then, and under which number.
+ */
 export interface OpenFlash {
   readonly flashId: number;
   readonly wanted: readonly WantedRecord[];
+  readonly endedAs: string | null;
 }
 
 /** All that was wanted is on the device, every byte; `modules` is what was seen there then. */
 export interface EndedFlash {
   readonly flashId: number;
   readonly attemptId: number;
+  /** Where the device has to start anew; null where no system part was written. */
+  readonly endedAs: string | null;
   readonly modules: readonly ModuleRecord[];
   readonly at: number;
 }

@@ -1,5 +1,7 @@
+import type { Clock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import type { ControlSetup, UsbPort } from '../usb/port.ts';
+import { openPatiently } from './open-patiently.ts';
 
 /** What DFU needs to know of a device's descriptors. */
 export interface DfuDescriptors {
@@ -55,8 +57,8 @@ export async function readDescriptors(port: UsbPort): Promise<DfuDescriptors> {
  * @returns null where there is none, or it is no text
  * @throws what the port throws
  */
-export async function askSerialNumber(port: UsbPort): Promise<string | null> {
-  await port.open();
+export async function askSerialNumber(port: UsbPort, clock: Clock): Promise<string | null> {
+  await openPatiently(port, clock, { claim: false });
   try {
     const device = await getDescriptor(port, TYPE.DEVICE, 0, 0, 18);
     if (device === null || device.length < 18 || device[1] !== TYPE.DEVICE)

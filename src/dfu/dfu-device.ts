@@ -1,12 +1,13 @@
 import type { Clock } from '../core/clock.ts';
 import { hexAddress } from '../core/bytes.ts';
-import { Fault, isGone, isTimeout, isWorthRetryNow } from '../core/errors.ts';
+import { Fault, isGone, isTimeout } from '../core/errors.ts';
 import { failPoint } from '../core/fail-points.ts';
 import type { FailPoint } from '../core/fail-points.ts';
 import type { UsbPort } from '../usb/port.ts';
 import { dfuSetup, eraseCommand, FIRST_DATA_BLOCK, parseStatus, setPointerCommand, STATE, stateName } from './codec.ts';
 import type { DfuStatus, RequestName } from './codec.ts';
 import { readDescriptors } from './descriptors.ts';
+import { openPatiently } from './open-patiently.ts';
 import type { DfuDescriptors } from './descriptors.ts';
 
 /** The buffer of the bootloader; it does not check, so nothing longer may ever be sent. */
@@ -18,8 +19,6 @@ const WRITE_TIMEOUT_MS = 10_000;
 /** bwPollTimeout has 24 bits; a device that asks for more than this is not obeyed. */
 const MAX_POLL_WAIT_MS = 5000;
 const MAX_BUSY_POLLS = 20;
-const OPEN_RETRY_FOR_MS = 2000;
-const OPEN_RETRY_EVERY_MS = 100;
 
 /**
  * One device in DFU mode, from open to closed, spoken to as its bootloader wants it (DFU 1.1; DfuSe, ST UM0424; the
@@ -43,7 +42,7 @@ export class DfuDevice {
    * @throws Fault USB_*, DESCRIPTOR_INVALID, DEVICE_UNEXPECTED
    */
   static async open(port: UsbPort, clock: Clock, signal?: AbortSignal): Promise<DfuDevice> {
-    await openPatiently(port, clock, signal);
+    await openPatiently(port, clock, { claim: true, signal });
     try {
       const descriptors = await readDescriptors(port);
       if (descriptors.vendorId !== port.vendorId || descriptors.productId !== port.productId) {
@@ -326,20 +325,5 @@ export class DfuDevice {
     cause?: unknown,
   ): Fault {
     return new Fault(code, message, { facts: { path: this.port.path }, cause });
-  }
-}
-
-async function openPatiently(port: UsbPort, clock: Clock, signal?: AbortSignal): Promise<void> {
-  const until = clock.monotonicMs() + OPEN_RETRY_FOR_MS;
-  for (;;) {
-    try {
-      await port.open();
-      await port.claimInterface(0); // where a kernel says "busy", it says so here
-      return;
-    } catch (error) {
-      await port.close();
-      if (!isWorthRetryNow(error) || clock.monotonicMs() >= until || signal?.aborted) throw error;
-      await clock.sleep(OPEN_RETRY_EVERY_MS, signal);
-    }
   }
 }

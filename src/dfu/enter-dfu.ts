@@ -1,6 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import { Fault, isGone } from '../core/errors.ts';
 import type { ControlSetup, UsbPort } from '../usb/port.ts';
+import { openPatiently } from './open-patiently.ts';
 
 /*
  * From normal mode into DFU mode without a hand, over endpoint 0 alone: nothing is claimed, so the kernel's driver keeps
@@ -19,6 +20,10 @@ const REQUEST_TIMEOUT_MS = 5000;
 
 const STATUS = { OK: 0, PENDING: 2, BUSY: 3 } as const;
 const FIELD = { STATUS: 1, ID: 2, SIZE: 4, RESULT: 8 } as const;
+
+/** Firmware that has just started may not have its requests up yet. */
+const REFUSED_FOR_MS = 3000;
+const ASK_AGAIN_MS = 250;
 
 const CHECK_EVERY_MS = 50;
 const CHECK_FOR_MS = 5000;
@@ -62,20 +67,25 @@ export function parseServiceReply(bytes: Uint8Array): ServiceReply | null {
  * @throws Fault ENTER_DFU_REFUSED where it knows neither way, or says no; USB_*
  */
 export async function enterDfu(port: UsbPort, clock: Clock): Promise<void> {
-  await port.open();
+  await openPatiently(port, clock, { claim: false });
+  const until = clock.monotonicMs() + REFUSED_FOR_MS;
   try {
-    if (await askedByService(port, clock)) return;
-    const out = await port.controlTransferOut(
-      vendor(VENDOR_REQUEST, 0, ENTER_DFU),
-      new Uint8Array(0),
-      REQUEST_TIMEOUT_MS,
-    );
-    if (out.status === 'stall') throw refused(port, 'it knows no way into DFU mode that a host could ask for');
+    while (!(await isTold(port, clock))) {
+      if (clock.monotonicMs() >= until) throw refused(port, 'it knows no way into DFU mode that a host could ask for');
+      await clock.sleep(ASK_AGAIN_MS);
+    }
   } catch (error) {
     if (!isGone(error)) throw error; // it is on its way
   } finally {
     await port.close();
   }
+}
+
+/** @returns false where it knows neither way */
+async function isTold(port: UsbPort, clock: Clock): Promise<boolean> {
+  if (await askedByService(port, clock)) return true;
+  const setup = vendor(VENDOR_REQUEST, 0, ENTER_DFU);
+  return (await port.controlTransferOut(setup, new Uint8Array(0), REQUEST_TIMEOUT_MS)).status === 'ok';
 }
 
 /**

@@ -42,6 +42,8 @@ export interface FleetOptions {
   readonly waitMs: number | null;
   /** At most this many devices are begun with. */
   readonly limit: number | null;
+  /** Modules that rows have of their own, for jobs that flash. */
+  readonly rowFirmware?: ReadonlyMap<DeviceId, SessionOrder['subject']['firmware']>;
   /** Listed devices in normal mode are switched into DFU mode. */
   readonly enterDfu?: boolean;
   /** What a device that has left DFU mode is to be seen in before it passes. */

@@ -17,6 +17,7 @@ import { BusWatch } from './bus-watch.ts';
 import type { FleetOptions, FleetParts } from './options.ts';
 import { DeviceQueues } from './queues.ts';
 import { badDevice, judge } from './judge.ts';
+import { indexRows } from './match-row.ts';
 import { Roster } from './roster.ts';
 import { Sockets } from './sockets.ts';
 import { Switching } from './switching.ts';
@@ -68,6 +69,8 @@ class Fleet {
   /** One for all: an error takes its stack along. */
   readonly #notSeen = new Fault('NOT_SEEN', 'it never appeared in DFU mode');
   #started = 0;
+  /** Devices that were begun, or switched so that they will be: as many as --limit lets. */
+  readonly #promised = new Set<DeviceId>();
   /** Why no more devices are begun, once that is so. */
   #closed: FaultCode | 'limit' | null = null;
   #over = false;
@@ -88,20 +91,29 @@ class Fleet {
       onNormal: ports => this.#track(this.#switching.take(ports)),
       onTrouble: (bus, fault) => this.#note(`${bus.name}: ${fault.message}`, fault.hint),
     });
-    const rows = new Map(options.rows.map(row => [row.deviceId, row]));
+    const { byId: rows, byPort } = indexRows(options.rows);
     this.#switching = new Switching({
       allowed: options.enterDfu === true,
       clock: parts.clock,
-      openRow: deviceId => {
+      openRow: (deviceId, path) => {
         const row = rows.get(deviceId);
-        const isFree = row && this.#roster.isOpen(row) && !this.#working.has(deviceId) && this.#closed === null;
-        return isFree && !this.#over ? row : null;
+        if (!row || !this.#roster.isOpen(row) || this.#working.has(deviceId)) return null;
+        if (this.#closed !== null || this.#over || this.#sockets.isBad(path)) return null;
+        // Through already, as the record knows: it is settled without being touched.
+        if (this.#roster.before(deviceId)?.finishable) return null;
+        const here = byPort.get(path);
+        if (here && here.deviceId !== deviceId) return null;
+        const { limit } = this.#o;
+        return limit === null || this.#promised.has(deviceId) || this.#promised.size < limit ? row : null;
       },
       find: (path, sinceMs) => this.#watch.find(path, sinceMs),
       onSwitch: (deviceId, path) => {
+        this.#promised.add(deviceId);
         this.#arrivals.expect();
         options.observer({ type: 'step', ts: this.#clock.now(), deviceId, path, step: 'enter-dfu' });
       },
+      onTrouble: (deviceId, path, fault) =>
+        this.#note(`${deviceId} at ${path} can't be switched into DFU mode: ${fault.message}`, fault.hint),
       drain: options.drain,
     });
     this.#arrivals = new Arrivals({
@@ -174,7 +186,8 @@ class Fleet {
     let { cloud } = finished;
     for (const kind of finished.outcome === 'pass' ? (this.#o.job.plan.calls ?? []) : []) {
       const call = callOf(kind, row);
-      if (call && caller) cloud = cloudAfterCall(cloud, await caller.call(call, { unlessDone: true }));
+      if (call && caller)
+        cloud = cloudAfterCall(cloud, await caller.call(call, { unlessDone: kind !== 'confirm-online' }));
     }
     await this.#roster.settleFromRecord(row, { ...finished, cloud });
   }
@@ -194,6 +207,7 @@ class Fleet {
     const { limit, maxFail, observer, runId, job, again } = this.#o;
     const { deviceId, productId, name } = row;
     const { port } = working;
+    const firmware = this.#o.rowFirmware?.get(deviceId);
     if (this.#closed !== null) {
       await opened?.close();
       return; // settled with the rest
@@ -209,11 +223,12 @@ class Fleet {
       return;
     }
     this.#started += 1;
+    this.#promised.add(deviceId);
     if (limit !== null && this.#started >= limit) this.#close('limit');
     const order: SessionOrder = {
       runId,
       job,
-      subject: { deviceId, productId, name },
+      subject: { deviceId, productId, name, ...(firmware && { firmware }) },
       port,
       opened,
       onWriting,
@@ -325,7 +340,10 @@ class Fleet {
     } else {
       const seen = this.#switching.seen(row.deviceId);
       if (seen?.fault) await this.#roster.settleFault(row, seen.path, seen.fault);
-      else await this.#roster.settleFault(row, null, seen ? inNormalMode(seen.path) : this.#notSeen, 'unseen');
+      else {
+        const fault = seen ? inNormalMode(seen.path, this.#o.enterDfu === true) : this.#notSeen;
+        await this.#roster.settleFault(row, null, fault, 'unseen');
+      }
     }
   }
 
@@ -355,9 +373,11 @@ class Fleet {
   }
 }
 
-function inNormalMode(path: UsbPath): Fault {
+function inNormalMode(path: UsbPath, mayBeSwitched: boolean): Fault {
   return new Fault('NOT_SEEN', `it never appeared in DFU mode; it is in normal mode at ${path}`, {
-    hint: 'add --enter-dfu, which switches it, or put it into DFU mode by hand (hold SETUP, tap RESET, wait for blinking yellow)',
+    hint: mayBeSwitched
+      ? 'run again: it was not its turn'
+      : 'add --enter-dfu, which switches it, or put it into DFU mode by hand (hold SETUP, tap RESET, wait for blinking yellow)',
   });
 }
 

@@ -14,12 +14,14 @@ export interface SwitchingParts {
   /** `--enter-dfu`: without it nothing is switched, and nobody opened. */
   readonly allowed: boolean;
   readonly clock: Clock;
-  /** The row of a device that is yet to be worked on; null where nobody waits for it. */
-  readonly openRow: (deviceId: DeviceId) => ManifestRow | null;
+  /** The row of a device at a path that is yet to be worked on; null where nobody waits for it, or it must be left alone. */
+  readonly openRow: (deviceId: DeviceId, path: UsbPath) => ManifestRow | null;
   /** The device in DFU mode at a path, by a look that began after `sinceMs`. */
   readonly find: (path: UsbPath, sinceMs: number) => UsbPort | null | undefined;
   /** Told before a device is switched. */
   readonly onSwitch: (deviceId: DeviceId, path: UsbPath) => void;
+  /** Told of one that could not be switched. */
+  readonly onTrouble: (deviceId: DeviceId, path: UsbPath, fault: Fault) => void;
   readonly drain: AbortSignal;
 }
 
@@ -33,6 +35,7 @@ export interface SeenInNormalMode {
 export class Switching {
   readonly #p: SwitchingParts;
   readonly #seen = new Map<DeviceId, SeenInNormalMode>();
+  readonly #underWay = new Set<DeviceId>();
   readonly #learned = new Map<UsbPath, { readonly deviceId: DeviceId; readonly untilMs: number }>();
 
   constructor(parts: SwitchingParts) {
@@ -50,27 +53,50 @@ export class Switching {
   }
 
   async take(ports: readonly UsbPort[]): Promise<void> {
-    await Promise.all(ports.map(port => this.#takeOne(port)));
+    const found = await Promise.all(ports.map(async port => ({ port, deviceId: await this.#whoIs(port) })));
+    await Promise.all(
+      found.map(async ({ port, deviceId }) => {
+        if (deviceId === null) return;
+        const twin = found.find(other => other.deviceId === deviceId && other.port !== port)?.port.path ?? null;
+        await this.#takeOne(port, deviceId, twin);
+      }),
+    );
   }
 
-  async #takeOne(port: UsbPort): Promise<void> {
-    const { allowed, openRow, drain } = this.#p;
+  /** @returns null for one that can't say, and so is nobody of ours */
+  async #whoIs(port: UsbPort): Promise<DeviceId | null> {
+    const { allowed, clock } = this.#p;
     this.#learned.delete(port.path);
-    if (port.serialNumber === undefined && !allowed) return;
-    const deviceId = await identifyNormal(port).catch(() => null); // it can't say: nobody of ours
-    const row = deviceId === null ? null : openRow(deviceId);
+    if (port.serialNumber === undefined && !allowed) return null;
+    return identifyNormal(port, clock).catch(() => null);
+  }
+
+  async #takeOne(port: UsbPort, deviceId: DeviceId, twin: UsbPath | null): Promise<void> {
+    const { allowed, openRow, drain, onTrouble } = this.#p;
+    if (this.#underWay.has(deviceId)) return;
+    const row = openRow(deviceId, port.path);
     if (!row) return;
-    this.#seen.set(row.deviceId, { path: port.path, fault: null });
+    this.#seen.set(deviceId, { path: port.path, fault: null });
     if (!allowed || drain.aborted) return;
+    this.#underWay.add(deviceId);
     try {
+      if (twin !== null) {
+        throw new Fault(
+          'IDENTITY_DUPLICATE',
+          `two devices say that they are ${deviceId}: at ${port.path} and at ${twin}`,
+        );
+      }
       if (row.port !== null && row.port !== port.path) {
         throw new Fault('IDENTITY_MISMATCH', `the manifest expects it at ${row.port}, and it hangs at ${port.path}`);
       }
-      await this.#switch(port, row.deviceId);
+      await this.#switch(port, deviceId);
     } catch (error) {
       const fault = toFault(error);
       if (fault.code === 'BUG') throw fault;
-      this.#seen.set(row.deviceId, { path: port.path, fault });
+      this.#seen.set(deviceId, { path: port.path, fault });
+      onTrouble(deviceId, port.path, fault);
+    } finally {
+      this.#underWay.delete(deviceId);
     }
   }
 

@@ -3,6 +3,7 @@ import type { CallKind } from '../core/cloud-calls.ts';
 import { Fault } from '../core/errors.ts';
 import type { StepState } from '../core/ledger.ts';
 import type { StepContext } from './step.ts';
+import { addNote } from './work.ts';
 
 const SAYS: Readonly<Record<CallKind, string>> = {
   'add-to-product': 'its product',
@@ -25,10 +26,10 @@ export async function callCloud(
   work.cloud = cloudAfterCall(work.cloud, delivery);
   if (delivery.kind === 'done') work.called = [...work.called, kind];
   if (delivery.kind === 'refused') {
-    work.note = {
+    addNote(work, {
       message: `the cloud refused ${SAYS[kind]} with ${delivery.status} (${delivery.reason}); its key is not touched by that`,
       hint: `mend what it says, then \`photon-fleet outbox retry ${subject.deviceId}\``,
-    };
+    });
   }
   return 'ok';
 }

@@ -52,12 +52,23 @@ const CONFIG_NAMES: Readonly<Record<SlotName, string>> = {
  * @throws Fault FIRMWARE_INVALID, CONFIG_INVALID
  */
 export function firmwareOf(options: FirmwareOptions, jobFile: string, configured: FirmwareSettings): WantedModule[] {
-  const modules: WantedModule[] = [];
-  for (const slot of SLOT_NAMES) {
+  const files = SLOT_NAMES.flatMap(slot => {
     const named = options[slot];
-    if (named === undefined) continue;
-    modules.push(readModule(slot, fileOf(slot, named, jobFile, configured)));
-  }
+    return named === undefined ? [] : [[slot, fileOf(slot, named, jobFile, configured)] as const];
+  });
+  return modulesIn(new Map(files));
+}
+
+/**
+ * Reads and checks modules that are to be on one device together.
+ * @param files absolute paths
+ * @throws Fault FIRMWARE_INVALID
+ */
+export function modulesIn(files: ReadonlyMap<SlotName, string>): WantedModule[] {
+  const modules = SLOT_NAMES.flatMap(slot => {
+    const file = files.get(slot);
+    return file === undefined ? [] : [readModule(slot, file)];
+  });
   const [first] = modules;
   const stranger = modules.find(({ platform }) => platform !== first?.platform);
   if (first && stranger) {
@@ -67,9 +78,9 @@ export function firmwareOf(options: FirmwareOptions, jobFile: string, configured
     );
   }
   const standing = modules.map(({ slot, header }) => ({ slot, ...header }));
-  const unmet = unmetDependency(standing, slot => options[slot] !== undefined);
+  const unmet = unmetDependency(standing, slot => files.has(slot));
   if (unmet !== null) {
-    const file = modules.find(({ slot }) => unmet.startsWith(`${slot} `))?.file ?? jobFile;
+    const file = modules.find(({ slot }) => unmet.startsWith(`${slot} `))?.file ?? first?.file ?? '';
     throw new Fault('FIRMWARE_INVALID', `${file}: ${unmet}`, { hint: 'give parts of one and the same release' });
   }
   return modules;
@@ -114,7 +125,7 @@ function readFile(slot: SlotName, file: string): Buffer {
   } catch (cause) {
     if (cause instanceof Fault) throw cause;
     throw new Fault('FIRMWARE_INVALID', `${printable(file, 4096)}: it can't be read (${systemCode(cause)})`, {
-      hint: 'check the path and the permissions of the file; a relative one counts from the folder of the job file',
+      hint: 'check the path and the permissions of the file; a relative one counts from the folder of the file that names it',
       cause,
     });
   }

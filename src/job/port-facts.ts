@@ -17,6 +17,11 @@ export function bootloaderOfPort(port: PortIds): Bootloader {
   return bootloaderOf(port.release);
 }
 
+/** Where a device is on the bus, and under which number: another one once it has started anew. */
+export function metAs({ path, instance }: { readonly path: string; readonly instance: string }): string {
+  return `${path} ${instance}`;
+}
+
 /** The ID in the serial that the host has read already; null where it tells none, or is not known before `open`. */
 export function idOfPort(port: PortIds & { readonly serialNumber: string | null | undefined }): DeviceId | null {
   return idFromSerial(port.release, port.serialNumber ?? null);

@@ -7,6 +7,7 @@ import type { Prover } from '../core/prover.ts';
 import type { DfuDevice } from '../dfu/dfu-device.ts';
 import type { KeyPair } from '../keys/make-key-pair.ts';
 import type { Vault } from '../vault/vault.ts';
+import type { WantedModule } from './firmware-files.ts';
 import type { JobPlan } from './job.ts';
 import type { Work } from './work.ts';
 
@@ -14,6 +15,8 @@ import type { Work } from './work.ts';
 export interface Subject {
   readonly deviceId: DeviceId;
   readonly productId: string | null;
+  /** Modules of its own for the step `firmware`, in place of the job's. */
+  readonly firmware?: readonly WantedModule[];
   readonly name: string | null;
 }
 

@@ -24,8 +24,8 @@ export function isInNormalMode(port: UsbPort): boolean {
  * opened only where the host has not read the serial.
  * @throws Fault USB_*, DESCRIPTOR_INVALID
  */
-export async function identifyNormal(port: UsbPort): Promise<DeviceId | null> {
-  const serial = port.serialNumber === undefined ? await askSerialNumber(port) : port.serialNumber;
+export async function identifyNormal(port: UsbPort, clock: Clock): Promise<DeviceId | null> {
+  const serial = port.serialNumber === undefined ? await askSerialNumber(port, clock) : port.serialNumber;
   return serial === null ? null : parseDeviceId(serial);
 }
 
@@ -52,7 +52,7 @@ export async function backInDfu(started: Started): Promise<UsbPort | null> {
   const found = await untilFound(started, async (dfu, normal) => {
     if (dfu) return { port: dfu };
     if (!normal || told === normal.instance) return undefined;
-    if (!started.enterDfu || (await identifyNormal(normal)) !== started.deviceId) return { port: null };
+    if (!started.enterDfu || (await identifyNormal(normal, started.clock)) !== started.deviceId) return { port: null };
     told = normal.instance;
     await enterDfu(normal, started.clock);
     return undefined;
@@ -61,14 +61,15 @@ export async function backInDfu(started: Started): Promise<UsbPort | null> {
 }
 
 /**
- * Waits until the device runs its firmware.
+ * Waits until the device runs its firmware. It has left and is through, so nobody who stops calls this off: it ends soon.
  * @throws Fault NOT_RUNNING, IDENTITY_CHANGED
  */
 export async function untilRunning(started: Started): Promise<void> {
-  const found = await untilFound(started, (dfu, normal) => Promise.resolve(normal ?? dfu ?? undefined));
+  const patient = { ...started, drain: new AbortController().signal };
+  const found = await untilFound(patient, (dfu, normal) => Promise.resolve(normal ?? dfu ?? undefined));
   if (!found) throw new Fault('NOT_RUNNING', `it is not on the bus in normal mode after ${START_MS / 1000} s`);
   if (!isInNormalMode(found)) throw new Fault('NOT_RUNNING', 'it is in DFU mode again instead of running its firmware');
-  const id = await identifyNormal(found);
+  const id = await identifyNormal(found, started.clock);
   if (id !== started.deviceId) {
     throw new Fault('IDENTITY_CHANGED', `the device that runs here is ${id ?? 'nobody'}, not ${started.deviceId}`, {
       facts: { path: found.path },

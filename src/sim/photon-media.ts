@@ -1,6 +1,6 @@
 import type { DctStore } from './photon-dct.ts';
 import type { Flash } from './photon-flash.ts';
-import { SYSTEM_PART_2 } from './photon-modules.ts';
+import { SYSTEM_PART_1, SYSTEM_PART_2 } from './photon-modules.ts';
 
 /** `hung`: the processor sits in an endless fault, and only a replug helps. */
 export type MediaResult = 'done' | 'failed' | 'hung';
@@ -17,9 +17,17 @@ export interface Media {
 /** Bootloader and both DCT copies: never written over alternate setting 0. */
 const PROTECTED_END = 0x08020000;
 
-/** Whether system-part2 was erased since power-on with nothing written there yet: touching the DCT then hangs. */
+/**
+ * Since power-on: whether system-part2 was erased with nothing written there yet, so that touching the DCT hangs; and whether
+ * a system part was changed at all, so that touching it crashes bootloaders before 1.3.1.
+ */
 export interface PartWatch {
   part2Erased: boolean;
+  changed: boolean;
+}
+
+function isSystemPart(address: number): boolean {
+  return address >= SYSTEM_PART_1 && address < SYSTEM_PART_2 + 256 * 1024;
 }
 
 /** Alternate setting 0, and 2 of a P1. */
@@ -30,6 +38,7 @@ export function flashMedia(flash: Flash, protectedEnd: number, watch?: PartWatch
       if (!flash.contains(address) || address < protectedEnd) return 'failed';
       await flash.erase(address);
       if (watch && flash.sectorAt(address)?.address === SYSTEM_PART_2) watch.part2Erased = true;
+      if (watch && isSystemPart(address)) watch.changed = true;
       return 'done';
     },
     async write(address, data) {
@@ -56,6 +65,8 @@ export interface DctConditions {
   readonly watch: PartWatch;
   /** Called when a write has destroyed the DCT. */
   onDestroyed(offset: number, length: number): void;
+  /** Called when it is touched though a system part was changed since the device has started. */
+  onEarly(): void;
 }
 
 const DCT_ERASE_POLL_MS = 500;
@@ -73,6 +84,7 @@ export function dctMedia(dct: DctStore, conditions: DctConditions): Media {
     // Does nothing and says so with success; the host has waited for it all the same.
     erase: address => Promise.resolve(inside(address) ? 'done' : 'failed'),
     async write(address, data) {
+      if (conditions.watch.changed) conditions.onEarly();
       if (conditions.watch.part2Erased) return 'hung';
       if (!inside(address) || !conditions.reachable) return 'failed';
       const result = await dct.write(address, data);
@@ -80,6 +92,7 @@ export function dctMedia(dct: DctStore, conditions: DctConditions): Media {
       return result === 'failed' ? 'failed' : 'done';
     },
     read(address, length) {
+      if (conditions.watch.changed) conditions.onEarly();
       if (conditions.watch.part2Erased) return 'hung';
       return inside(address) && conditions.reachable ? dct.read(address, length) : new Uint8Array(length);
     },

@@ -37,7 +37,7 @@ function optionBytes(): Flash {
 export class PhotonMemory {
   readonly dct: DctStore;
   readonly #options: MemoryOptions;
-  readonly #watch: PartWatch = { part2Erased: false };
+  readonly #watch: PartWatch = { part2Erased: false, changed: false };
   readonly #optionBytes = optionBytes();
   #reachable = true;
 
@@ -49,6 +49,7 @@ export class PhotonMemory {
   powerOn(): void {
     const { bootloader, internal, platform } = this.#options;
     this.#watch.part2Erased = false;
+    this.#watch.changed = false;
     // The bootloader binds to the system firmware once, at start: flashing the parts helps after a reset only.
     this.#reachable = bootloader === 'old' || systemPartsWhole(internal, platform);
   }
@@ -61,6 +62,7 @@ export class PhotonMemory {
     return dctMedia(this.dct, {
       reachable: this.#reachable,
       watch: this.#watch,
+      onEarly: () => record.violation('the DCT is touched after a system part was changed, before a reset'),
       onDestroyed: (offset, length) =>
         record.violation(`DCT write of ${length} bytes at ${offset} ends in the version block: DCT destroyed`),
     });

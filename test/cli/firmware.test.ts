@@ -57,6 +57,20 @@ describe('a job whose firmware is not what it should be', () => {
   });
 });
 
+test('a module that a row of the manifest names is checked as well, before anything is touched', async () => {
+  await using bench = new Bench();
+  const { part1, part2 } = writeParts(bench.folder);
+  bench.file('crc.bin', Buffer.from(part1.bytes).fill(0, 5000, 5004));
+  bench.file('job.yaml', jobText(part1.file, part2.file));
+  bench.file('rack.csv', 'device_id,system_part1\n0123456789abcdef01234567,crc.bin\n');
+  const ended = await bench.run(['run', 'rack.csv', '--job', 'job.yaml', '--sim', '1', '--wait', '0']);
+  expect(ended.code).toBe(2);
+  expect(ended.stderr.replaceAll(`${bench.folder}/`, '').split('\n')[0]).toBe(
+    'error: line 2 of the manifest: crc.bin: it has another CRC-32 than its bytes: it is damaged [FIRMWARE_INVALID]',
+  );
+  expect(existsSync(bench.path('photon-fleet.db'))).toBe(false);
+});
+
 describe('killed at each of its points', () => {
   test(
     'a flashing is finished by the next run, and the device has its key after a reset',

@@ -79,6 +79,24 @@ describe('a listed device in normal mode', () => {
     });
   });
 
+  test('is switched only as far as --limit lets', async () => {
+    await using station = await running({ count: 3, systemVersion: 300 });
+    const { summary } = await station.run({ enterDfu: true, limit: 1, manifest: '/two.csv', ...WAIT });
+    expect(summary).toMatchObject({ pass: 1, skipped: 2 });
+    expect(station.rack.devices.filter(({ appearance }) => appearance > 6)).toHaveLength(1);
+  });
+
+  test('that is through, as the record knows, is settled and not switched', async () => {
+    const clock = new LeapingClock();
+    await using station = await Station.open({ ...BOOTS, clock, systemVersion: 300 });
+    await expect(station.run({ cutBeforeSettling: true })).rejects.toThrow('cut');
+    const up = clock.monotonicMs() + 2000;
+    while (clock.monotonicMs() < up) await clock.sleep(100);
+    const { appearance, mode } = station.rack.devices[0]!;
+    const { summary } = await station.run({ enterDfu: true, ...WAIT });
+    expect([summary.pass, mode, station.rack.devices[0]!.appearance]).toEqual([1, 'normal', appearance]);
+  });
+
   test('in another socket than its row says is left alone', async () => {
     await using station = await running();
     const rows = station.rows({ port: pathOf('9-9') });

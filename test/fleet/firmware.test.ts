@@ -2,6 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { modulesIn } from '#src/job/firmware-files.ts';
+import { rowFirmware } from '#src/job/row-firmware.ts';
 import { factoryImage, makeModule } from '#src/sim/photon-modules.ts';
 import { LeapingClock } from '../support/leaping-clock.ts';
 import { partFacts, writeParts } from '../support/firmware-files.ts';
@@ -232,6 +234,60 @@ describe('a device on which', () => {
     );
     await expectWhole(station);
   });
+});
+
+describe('a device with new system parts that has not started anew', () => {
+  test('is not asked for its DCT by any job, however often it is tried, until it has', async () => {
+    await using station = await Station.open({ faults: ['#1:dct-zeros'] });
+    await station.run(configured());
+    for (const settings of [
+      configured(),
+      {},
+      { job: 'backup' },
+      { job: jobOf({ 'user-part': 'user-300.bin' }, 'preflight') },
+    ]) {
+      const { devices } = await station.run({ ...settings, retryFailed: true });
+      expect(devices.get(station.id(0))).toMatchObject({ outcome: 'error', code: 'RESET_NEEDED' });
+    }
+    await expectWhole(station);
+    const { busId } = station.rack.devices[0]!;
+    station.rack.unplug(busId);
+    station.rack.plug(busId);
+    expect((await station.run({ retryFailed: true })).summary).toMatchObject({ pass: 1 });
+    await expectWhole(station);
+  });
+
+  test('and one that is between parts is refused by jobs that do not finish it', async () => {
+    await using station = await Station.open({ faults: ['#1:unplug:write:34'] });
+    await station.run({ job: jobOf(both()) });
+    station.rack.plug(station.rack.devices[0]!.busId);
+    for (const job of ['rekey', 'backup', jobOf({ 'user-part': 'user-300.bin' }, 'preflight')]) {
+      const { devices } = await station.run({ job });
+      expect(devices.get(station.id(0))).toMatchObject({ outcome: 'error', code: 'UNFINISHED_WRITE' });
+    }
+    expect((await station.run({ job: jobOf(both()) })).devices.get(station.id(0))).toMatchObject({
+      code: 'RESET_NEEDED',
+    });
+    await expectWhole(station);
+  });
+});
+
+test('a row may have modules of its own, in place of the job’s', async () => {
+  await using station = await Station.open({ count: 2 });
+  const user = (version: number): Buffer => {
+    const bytes = makeModule({ ...partFacts(300).user, version, dependencies: [[4, 2, 207]] });
+    writeFileSync(join(folder, `user-v${version}.bin`), bytes);
+    return bytes;
+  };
+  const [usual, own] = [user(5), user(6)];
+  const [first, second] = station.rows();
+  const rows = [first!, { ...second!, extra: { user_part: 'user-v6.bin' } }];
+  const ofJob = modulesIn(new Map([['user-part', join(folder, 'user-v5.bin')]]));
+  const rowsOwn = rowFirmware(ofJob, rows, join(folder, 'rack.csv'));
+  const job = jobOf({ 'user-part': 'user-v5.bin' });
+  expect((await station.run({ job, rows, rowFirmware: rowsOwn })).summary).toMatchObject({ pass: 2 });
+  expect((await station.flash(0, USER, usual.length)).equals(usual)).toBe(true);
+  expect((await station.flash(1, USER, own.length)).equals(own)).toBe(true);
 });
 
 describe('a device that fails in the middle', () => {

@@ -60,16 +60,18 @@ describe('a flashing', () => {
     expect(await begin(SHA.one)).toEqual({ flashId: 1 });
     expect(await begin(SHA.one)).toEqual({ flashId: 1 });
     expect(await begin(SHA.two)).toEqual({ flashId: 2 });
-    expect(await store.call('openFlash', deviceId)).toEqual({ flashId: 2, wanted: wanted(SHA.two) });
+    expect(await store.call('openFlash', deviceId)).toEqual({ flashId: 2, wanted: wanted(SHA.two), endedAs: null });
     const modules = [seen('system-part1', SHA.two)];
-    await store.call('endFlash', { flashId: 2, attemptId, modules, at: record.at });
-    expect(await store.call('openFlash', deviceId)).toBeNull();
+    await store.call('endFlash', { flashId: 2, attemptId, endedAs: '1-1 7', modules, at: record.at });
+    expect(await store.call('openFlash', deviceId)).toEqual({ flashId: 2, wanted: wanted(SHA.two), endedAs: '1-1 7' });
     const { flashings } = await store.call('deviceHistory', deviceId);
     expect(flashings.map(({ state, endedAt }) => [state, endedAt !== null])).toEqual([
       ['writing', true],
       ['whole', true],
     ]);
-    await expect(store.call('endFlash', { flashId: 2, attemptId, modules, at: record.at })).rejects.toThrow();
+    await expect(
+      store.call('endFlash', { flashId: 2, attemptId, endedAs: null, modules, at: record.at }),
+    ).rejects.toThrow();
     expect(record.list(EVENTS)).toEqual(['device-seen', 'flash-begun', 'flash-begun', 'flashed']);
     expect(await store.call('checkRecord', undefined)).toEqual([]);
     expect(await store.call('compareWithJournal', undefined)).toMatchObject({ problems: [] });
@@ -79,7 +81,13 @@ describe('a flashing', () => {
     await using record = await bench();
     const { attemptId, store } = record;
     await store.call('beginFlash', { deviceId, attemptId, wanted: wanted(SHA.one), at: record.at });
-    await store.call('endFlash', { flashId: 1, attemptId, modules: [seen('system-part1', SHA.one)], at: record.at });
+    await store.call('endFlash', {
+      flashId: 1,
+      attemptId,
+      endedAs: null,
+      modules: [seen('system-part1', SHA.one)],
+      at: record.at,
+    });
     const db = new Database(record.path);
     try {
       for (const sql of [
@@ -101,7 +109,13 @@ describe('a flashing', () => {
     await using record = await bench();
     const { attemptId, store } = record;
     await store.call('beginFlash', { deviceId, attemptId, wanted: wanted(SHA.one), at: record.at });
-    await store.call('endFlash', { flashId: 1, attemptId, modules: [seen('system-part1', SHA.two)], at: record.at });
+    await store.call('endFlash', {
+      flashId: 1,
+      attemptId,
+      endedAs: null,
+      modules: [seen('system-part1', SHA.two)],
+      at: record.at,
+    });
     expect(await store.call('checkRecord', undefined)).toEqual([
       `a flashing that is through, and a module of which was never seen whole: ${deviceId}`,
     ]);

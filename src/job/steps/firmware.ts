@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { allBytesAre, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
-import type { ModuleRecord, WantedRecord } from '../../core/firmware-record.ts';
+import type { ModuleRecord, OpenFlash, WantedRecord } from '../../core/firmware-record.ts';
 import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
 import { unmetDependency } from '../../photon/modules.ts';
@@ -12,7 +12,7 @@ import type { FirmwareOptions, WantedModule } from '../firmware-files.ts';
 import { flashModule } from '../flash-module.ts';
 import { flashAlternate, isPart2Empty, readModules } from '../modules-on-device.ts';
 import type { ModuleThere } from '../modules-on-device.ts';
-import { platformOfPort } from '../port-facts.ts';
+import { metAs, platformOfPort } from '../port-facts.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
 
@@ -34,27 +34,33 @@ export const firmware: Step<FirmwareOptions> = {
   async run(context) {
     const { subject, attemptId, plan, device, ledger, clock, work } = context;
     const { deviceId } = subject;
-    const wanted = plan.firmware ?? [];
+    const wanted = subject.firmware ?? plan.firmware ?? [];
     checkPlatform(context, wanted);
     const alternate = flashAlternate(device);
     await device.toIdle();
     const before = await readModules(device);
     await ledger.noteModules({ deviceId, attemptId, modules: before.map(asRecord), at: clock.now() });
+    const last = await ledger.openFlash(deviceId);
+    const open = last?.endedAs === null ? last : null;
+    // New system parts, and the device has not started anew since.
+    const owed = last?.endedAs === metAs(device.port) ? last.wanted : [];
+    checkGivenUp(context, open, wanted, before);
     checkDependencies(context, wanted, before);
-    const open = await ledger.openFlash(deviceId);
     const differing = wanted.filter(module => !isThere(module, before));
     if (differing.length === 0) {
+      if (owed.length > 0) return end(owed);
       if (!open || !open.wanted.every(module => isThere(module, before))) {
         checkPart2(context, before);
         work.partsWhole = SYSTEM_PARTS.every(slot => before.some(one => one.slot === slot && one.state === 'whole'));
         return 'skipped';
       }
       // Every byte was there when an earlier attempt was cut: what is missing is that it is on record, and the reset.
-      await ledger.endFlash({ flashId: open.flashId, attemptId, modules: before.map(asRecord), at: clock.now() });
+      const asNow = { endedAs: endedAs(device.port, open.wanted), modules: before.map(asRecord), at: clock.now() };
+      await ledger.endFlash({ flashId: open.flashId, attemptId, ...asNow });
       return end(open.wanted);
     }
     stopWhereAsked(context, 'anything');
-    if (!open) await keepUnreadable(context, before);
+    if (!open && owed.length === 0) await keepUnreadable(context, before);
     const { flashId } = await ledger.beginFlash({ deviceId, attemptId, wanted: wanted.map(asWanted), at: clock.now() });
     for (const module of differing) {
       stopWhereAsked(context, module.slot);
@@ -67,9 +73,11 @@ export const firmware: Step<FirmwareOptions> = {
         facts: { path: device.port.path, slot: wrong.slot },
       });
     }
-    await ledger.endFlash({ flashId, attemptId, modules: after.map(asRecord), at: clock.now() });
+    const written = [...differing, ...(open?.wanted ?? []), ...owed];
+    const asNow = { endedAs: endedAs(device.port, written), modules: after.map(asRecord), at: clock.now() };
+    await ledger.endFlash({ flashId, attemptId, ...asNow });
     checkPart2(context, after);
-    return end([...differing, ...(open?.wanted ?? [])]);
+    return end(written);
   },
 };
 
@@ -80,6 +88,26 @@ function end(written: readonly { readonly slot: string }[]): 'ok' {
     'RESET_NEEDED',
     'the system parts are new: the device has to start anew before its DCT can be touched',
   );
+}
+
+/** A part that an earlier flashing has begun is finished by a job that has it, and given up by none. @throws Fault UNFINISHED_WRITE */
+function checkGivenUp(
+  { device }: StepContext,
+  open: OpenFlash | null,
+  wanted: readonly WantedModule[],
+  there: readonly ModuleThere[],
+): void {
+  const begun = open?.wanted.find(
+    part => SYSTEM_PARTS.includes(part.slot) && !wanted.some(({ slot }) => slot === part.slot) && !isThere(part, there),
+  );
+  if (!begun) return;
+  throw new Fault('UNFINISHED_WRITE', `a flashing of this device was cut short, and this job has no ${begun.slot}`, {
+    facts: { path: device.port.path, slot: begun.slot },
+  });
+}
+
+function endedAs(port: StepContext['device']['port'], written: readonly { readonly slot: string }[]): string | null {
+  return written.some(({ slot }) => SYSTEM_PARTS.includes(slot)) ? metAs(port) : null;
 }
 
 /** Between parts, and never in the midst of one. @throws Fault INTERRUPTED */

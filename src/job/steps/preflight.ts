@@ -6,7 +6,7 @@ import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
 import { dctAlternate } from '../alternates.ts';
 import { checkDctId } from '../dct-id.ts';
-import { isPart2Empty, readModules } from '../modules-on-device.ts';
+import { metAs } from '../port-facts.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
 import { decideResume, isOfThisJob, lacksClaimCode } from '../work.ts';
@@ -57,14 +57,20 @@ export const preflight: Step<Record<string, never>> = {
 };
 
 /**
- * A device whose flashing was cut right after its system-part2 was erased hangs when it is asked for its DCT.
- * @throws Fault UNFINISHED_WRITE
+ * A device whose system parts are being changed, or are new since it last started, may hang or crash when it is asked for its
+ * DCT.
+ * @throws Fault UNFINISHED_WRITE, RESET_NEEDED
  */
 async function checkBetweenParts({ subject, device, ledger }: StepContext): Promise<void> {
-  if (!(await ledger.openFlash(subject.deviceId)) || !isPart2Empty(await readModules(device))) return;
-  throw new Fault('UNFINISHED_WRITE', 'a flashing of this device was cut short, and its system-part2 is empty', {
-    facts: { path: device.port.path },
-  });
+  const last = await ledger.openFlash(subject.deviceId);
+  if (!last) return;
+  const facts = { path: device.port.path };
+  if (last.endedAs === metAs(device.port)) {
+    const message = 'the system parts are new: the device has to start anew before its DCT can be touched';
+    throw new Fault('RESET_NEEDED', message, { facts });
+  }
+  if (last.endedAs !== null || last.wanted.every(({ slot }) => slot === 'user-part')) return;
+  throw new Fault('UNFINISHED_WRITE', 'a flashing of this device was cut short: it is between parts', { facts });
 }
 
 function waitsForRollBack(resume: Resume): boolean {

@@ -48,13 +48,15 @@ export function noteModules(db: Db, { deviceId, attemptId, modules, at }: SeenMo
   }
 }
 
-/** The flashing of a device that has not ended, if any. */
+/** The newest flashing of a device, if it has not ended, or has ended with new system parts. */
 export function openFlash(db: Db, deviceId: DeviceId): OpenFlash | null {
-  const row = db.get<{ id: number; wanted: string }>(
-    'SELECT id, wanted FROM flashings WHERE device_id = ? AND ended_at IS NULL',
+  const row = db.get<{ id: number; wanted: string; endedAt: number | null; endedAs: string | null }>(
+    `SELECT id, wanted, ended_at AS endedAt, ended_as AS endedAs FROM flashings
+      WHERE device_id = ? ORDER BY id DESC LIMIT 1`,
     deviceId,
   );
-  return row ? { flashId: row.id, wanted: readWanted(row.wanted) } : null;
+  if (!row || (row.endedAt !== null && row.endedAs === null)) return null;
+  return { flashId: row.id, wanted: readWanted(row.wanted), endedAs: row.endedAs };
 }
 
 export function beginFlash(db: Db, { deviceId, attemptId, wanted, at }: NewFlash): { flashId: number } {
@@ -77,10 +79,15 @@ export function beginFlash(db: Db, { deviceId, attemptId, wanted, at }: NewFlash
   return { flashId: id };
 }
 
-export function endFlash(db: Db, { flashId, attemptId, modules, at }: EndedFlash): void {
+export function endFlash(db: Db, { flashId, attemptId, endedAs, modules, at }: EndedFlash): void {
   const row = db.get<{ deviceId: DeviceId }>('SELECT device_id AS deviceId FROM flashings WHERE id = ?', flashId);
   if (!row) throw new Error(`there is no flashing ${flashId}`);
-  db.change(`UPDATE flashings SET state = 'whole', ended_at = ? WHERE id = ? AND ended_at IS NULL`, at, flashId);
+  db.change(
+    `UPDATE flashings SET state = 'whole', ended_at = ?, ended_as = ? WHERE id = ? AND ended_at IS NULL`,
+    at,
+    endedAs,
+    flashId,
+  );
   noteModules(db, { deviceId: row.deviceId, attemptId, modules, at });
 }
 
