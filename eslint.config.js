@@ -26,6 +26,7 @@ const house = {
 
 const vendors = {
   usb: ['usb'],
+  serialport: ['usb'],
   'node-forge': ['keys'],
   'p-queue': ['fleet', 'cloud'],
   'better-sqlite3': ['store'],

@@ -16,7 +16,7 @@ export default {
     'bundle/sealing-thread': 'dist/vault/sealing-thread.js',
   },
   // What brings machine code, looks for files beside its own, or is seldom needed and brings much.
-  external: ['usb', 'better-sqlite3', 'pino', 'binary-version-reader'],
+  external: ['usb', 'serialport', 'better-sqlite3', 'pino', 'binary-version-reader'],
   platform: 'node',
   output: {
     dir: 'dist',

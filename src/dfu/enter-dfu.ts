@@ -4,10 +4,9 @@ import type { ControlSetup, UsbPort } from '../usb/port.ts';
 import { openPatiently } from './open-patiently.ts';
 
 /*
- * From normal mode into DFU mode without a hand, over endpoint 0 alone: nothing is claimed, so the kernel's driver keeps
- * the serial port. Two ways, by the version of Device OS: the service protocol (0.8 and newer; particle-usb,
- * src/usb-protocol.js) and a vendor request (0.6.1 to 0.7; device-os, usb_hal). Older ones know a serial port that is
- * opened at 14400 baud, which is not done here.
+ * From normal mode into DFU mode without a hand. Over endpoint 0, where nothing is claimed, so that the kernel's driver keeps the
+ * serial port: by the service protocol (Device OS 0.8 and newer; particle-usb, src/usb-protocol.js), else by a vendor request
+ * (0.6.1 to 0.7; device-os, usb_hal). A device that knows neither has its serial port opened at 14400 baud, where the host has one.
  */
 
 /** bRequest of the two service requests that are needed. */
@@ -71,6 +70,7 @@ export async function enterDfu(port: UsbPort, clock: Clock): Promise<void> {
   const until = clock.monotonicMs() + REFUSED_FOR_MS;
   try {
     while (!(await isTold(port, clock))) {
+      if (await port.touchSerial?.()) return;
       if (clock.monotonicMs() >= until) throw refused(port, 'it knows no way into DFU mode that a host could ask for');
       await clock.sleep(ASK_AGAIN_MS);
     }

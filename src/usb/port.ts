@@ -31,6 +31,11 @@ export interface UsbPort {
   selectAlternateInterface(interfaceNumber: number, alternateSetting: number): Promise<void>;
   controlTransferIn(setup: ControlSetup, length: number, timeoutMs: number): Promise<InResult>;
   controlTransferOut(setup: ControlSetup, data: Uint8Array, timeoutMs: number): Promise<OutResult>;
+  /**
+   * Opens the device's serial port at 14400 baud for a moment, by which Device OS of any version starts in DFU mode. Only where
+   * the host has such a port. @returns whether it was done
+   */
+  touchSerial?(): Promise<boolean>;
   /** A reset of the port. The device re-enumerates; the handle is of no use afterwards. */
   reset(): Promise<void>;
 }

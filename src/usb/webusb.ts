@@ -8,6 +8,7 @@ import type { UsbPath } from '../core/usb-path.ts';
 import type { ControlSetup, InResult, OutResult, UsbBus, UsbPort } from './port.ts';
 import { busyFault, goneFault, ioFault, stallFault, timeoutFault } from './port-faults.ts';
 import { setInterface } from './setup-packet.ts';
+import { touch, ttyOf } from './serial-touch.ts';
 
 /*
  * This host's bus, by the package `usb` (Rust, nusb). What is known of it, all of it tried on a Linux kernel:
@@ -194,6 +195,11 @@ class WebUsbPort implements UsbPort {
   async controlTransferOut(setup: ControlSetup, data: Uint8Array, timeoutMs: number): Promise<OutResult> {
     const result = await this.#transfer(setup, timeoutMs, () => transferOut(this.#device, setup, data, timeoutMs));
     return result?.status === 'ok' ? { status: 'ok', bytesWritten: result.bytesWritten } : { status: 'stall' };
+  }
+
+  async touchSerial(): Promise<boolean> {
+    const tty = await ttyOf(this.path);
+    return tty !== null && (await touch(tty));
   }
 
   async reset(): Promise<void> {

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { simBus } from '#src/sim/sim-bus.ts';
 import { serveRack } from '#src/sim/usbip-server.ts';
+import type { UsbBus } from '#src/usb/port.ts';
 import { rackBus } from '#src/usb/usbip.ts';
 import { LeapingClock } from '../support/leaping-clock.ts';
 import { pathOf, Station, type StationRack } from '../support/station.ts';
@@ -95,6 +97,29 @@ describe('a listed device in normal mode', () => {
     const { appearance, mode } = station.rack.devices[0]!;
     const { summary } = await station.run({ enterDfu: true, ...WAIT });
     expect([summary.pass, mode, station.rack.devices[0]!.appearance]).toEqual([1, 'normal', appearance]);
+  });
+
+  test('of a Device OS that knows neither way has its serial port touched, where the host has one', async () => {
+    await using station = await running({ systemVersion: 104 });
+    const sim = simBus(station.rack);
+    const touched: string[] = [];
+    const bus: UsbBus = {
+      ...sim,
+      async list() {
+        const ports = await sim.list();
+        for (const port of ports) {
+          port.touchSerial = () => {
+            touched.push(port.path);
+            station.rack.enterDfu(port.path); // as its Device OS does
+            return Promise.resolve(true);
+          };
+        }
+        return ports;
+      },
+    };
+    const { summary } = await station.run({ enterDfu: true, manifest: '/two.csv', buses: [bus], ...WAIT });
+    expect(summary).toMatchObject({ pass: 1, exitCode: 0 });
+    expect(touched).toEqual(['1-1.1']);
   });
 
   test('in another socket than its row says is left alone', async () => {
