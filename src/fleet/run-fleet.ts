@@ -107,6 +107,7 @@ class Fleet {
         return limit === null || this.#promised.has(deviceId) || this.#promised.size < limit ? row : null;
       },
       find: (path, sinceMs) => this.#watch.find(path, sinceMs),
+      isWorkedAt: path => this.#workedAt(path) !== undefined,
       onSwitch: (deviceId, path) => {
         this.#promised.add(deviceId);
         this.#arrivals.expect();
@@ -127,7 +128,7 @@ class Fleet {
       learnedAt: path => this.#switching.learnedAt(path),
       begin: (row, port, opened) => this.#begin(row, port, opened),
       isWorkedOn: deviceId => this.#working.has(deviceId),
-      workedAt: path => [...this.#working.values()].find(working => working.path === path)?.port ?? null,
+      workedAt: path => this.#workedAt(path)?.port ?? null,
       twinOf: (deviceId, other) => this.#twinOf(deviceId, other),
     });
   }
@@ -190,6 +191,10 @@ class Fleet {
         cloud = cloudAfterCall(cloud, await caller.call(call, { unlessDone: kind !== 'confirm-online' }));
     }
     await this.#roster.settleFromRecord(row, { ...finished, cloud });
+  }
+
+  #workedAt(path: UsbPath): Working | undefined {
+    return [...this.#working.values()].find(working => working.path === path);
   }
 
   #begin(row: ManifestRow, port: UsbPort, opened: DfuDevice | null): void {

@@ -18,6 +18,8 @@ export interface SwitchingParts {
   readonly openRow: (deviceId: DeviceId, path: UsbPath) => ManifestRow | null;
   /** The device in DFU mode at a path, by a look that began after `sinceMs`. */
   readonly find: (path: UsbPath, sinceMs: number) => UsbPort | null | undefined;
+  /** Whether a session works at a path: it asks whoever turns up there by itself, and two can't have one device open. */
+  readonly isWorkedAt: (path: UsbPath) => boolean;
   /** Told before a device is switched. */
   readonly onSwitch: (deviceId: DeviceId, path: UsbPath) => void;
   /** Told of one that could not be switched. */
@@ -65,8 +67,9 @@ export class Switching {
 
   /** @returns null for one that can't say, and so is nobody of ours */
   async #whoIs(port: UsbPort): Promise<DeviceId | null> {
-    const { allowed, clock } = this.#p;
+    const { allowed, clock, isWorkedAt } = this.#p;
     this.#learned.delete(port.path);
+    if (isWorkedAt(port.path)) return null;
     if (port.serialNumber === undefined && !allowed) return null;
     return identifyNormal(port, clock).catch(() => null);
   }

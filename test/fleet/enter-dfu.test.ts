@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { systemClock } from '#src/core/clock.ts';
+import { isInNormalMode } from '#src/session/normal-mode.ts';
 import { simBus } from '#src/sim/sim-bus.ts';
 import { serveRack } from '#src/sim/usbip-server.ts';
 import type { UsbBus } from '#src/usb/port.ts';
@@ -27,6 +29,26 @@ const stepsOf = (events: readonly { type: string }[], id: string): string[] =>
     .map(event => event as unknown as { deviceId: string; step: string })
     .filter(({ deviceId }) => deviceId === id)
     .map(({ step }) => step);
+
+/** Its devices take so long to say who they are that whoever else asks meanwhile is met. */
+function slowToTell(bus: UsbBus): UsbBus {
+  return {
+    name: bus.name,
+    onChange: listener => bus.onChange(listener),
+    close: () => bus.close(),
+    async list() {
+      const ports = await bus.list();
+      for (const port of ports) {
+        const ask = port.controlTransferIn.bind(port);
+        port.controlTransferIn = async (...asked) => {
+          if (isInNormalMode(port)) await systemClock.sleep(150);
+          return ask(...asked);
+        };
+      }
+      return ports;
+    },
+  };
+}
 
 describe('a listed device in normal mode', () => {
   test.each([
@@ -134,9 +156,17 @@ describe('a listed device in normal mode', () => {
   test('is switched over USB/IP too, where it has to be opened to say who it is', async () => {
     await using station = await Station.open({ ...BOOTS, bootMs: 5, resetMs: 20, count: 2 });
     const server = await serveRack(station.rack, { host: '127.0.0.1', port: 0 });
-    const bus = rackBus({ host: '127.0.0.1', port: server.port });
-    expect((await station.run({ buses: [bus], waitMs: 20_000 })).summary.pass).toBe(2);
-    const { summary } = await station.run({ enterDfu: true, manifest: '/two.csv', buses: [bus], waitMs: 20_000 });
+    const bus = slowToTell(rackBus({ host: '127.0.0.1', port: server.port }));
+    expect((await station.run({ confirm: 'normal', enterDfu: true, buses: [bus], waitMs: 20_000 })).summary.pass).toBe(
+      2,
+    );
+    const { summary } = await station.run({
+      enterDfu: true,
+      confirm: 'normal',
+      manifest: '/two.csv',
+      buses: [bus],
+      waitMs: 20_000,
+    });
     expect(summary).toMatchObject({ pass: 2, exitCode: 0 });
     await bus.close();
     await server.close();
