@@ -6,7 +6,6 @@ import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
 import { dctAlternate } from '../alternates.ts';
 import { checkDctId } from '../dct-id.ts';
-import { PARTS_ARE_NEW } from '../modules-on-device.ts';
 import { metAs } from '../port-facts.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
@@ -67,7 +66,8 @@ async function checkBetweenParts({ subject, device, ledger }: StepContext): Prom
   if (!last) return;
   const facts = { path: device.port.path };
   if (last.endedAs === metAs(device.port)) {
-    throw new Fault('RESET_NEEDED', PARTS_ARE_NEW, { facts });
+    const message = 'the system parts are new: the device has to start anew before its DCT can be touched';
+    throw new Fault('RESET_NEEDED', message, { facts });
   }
   if (last.endedAs !== null || last.wanted.every(({ slot }) => slot === 'user-part')) return;
   throw new Fault('UNFINISHED_WRITE', 'a flashing of this device was cut short: it is between parts', { facts });
