@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { DeviceId } from '../core/device-id.ts';
 import { APP_SECTION, DCT_END, firstCopies } from './photon-dct.ts';
-import { makeMisreadRsa, makeRsa } from './photon-rsa.ts';
+import { makeMisreadRsa, makeReadableRsa, makeRsa } from './photon-rsa.ts';
 
-/** What stands in the device-key field: `made` = a fresh ordinary pair; the others as devices in the field have them. */
+/** What stands in the device-key field: `made` = a fresh pair that its firmware reads; the others as devices in the field have them. */
 export type KeyKind = 'made' | 'blank' | 'zero' | 'pkcs8' | 'truncated' | 'misread';
 
 export interface ImageOptions {
@@ -46,7 +46,7 @@ export const FAKE_SECRET = 'WIFI-SECRET';
 async function deviceKey(kind: KeyKind): Promise<{ privateKey: Uint8Array; publicKey: Uint8Array }> {
   switch (kind) {
     case 'made':
-      return await makeRsa(1024);
+      return await makeReadableRsa();
     case 'pkcs8':
       return await makeRsa(1024, 'pkcs8');
     case 'misread':

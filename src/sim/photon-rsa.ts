@@ -1,5 +1,8 @@
 import { generateKeyPair, generatePrime } from 'node:crypto';
 import { promisify } from 'node:util';
+import { parsePrivateDer } from '../keys/rsa-numbers.ts';
+import { FIRMWARE_PRIVATE_KEY_BYTES } from '../photon/dct.ts';
+import { firmwareReads } from '../photon/firmware-key-reader.ts';
 
 const keyPair = promisify(generateKeyPair);
 
@@ -23,6 +26,20 @@ export async function makeRsa(bits: number, type: 'pkcs1' | 'pkcs8' = 'pkcs1'): 
     privateKeyEncoding: { type, format: 'der' },
     publicKeyEncoding: { type: 'spki', format: 'der' },
   });
+}
+
+/**
+ * An ordinary pair of a device that works: of those that a vendor's tool makes, the firmware misreads one in 130 or so, and
+ * a virtual device has such a one only where it is asked for.
+ */
+export async function makeReadableRsa(make: () => Promise<RsaDer> = () => makeRsa(1024)): Promise<RsaDer> {
+  for (;;) {
+    const pair = await make();
+    const field = Buffer.alloc(FIRMWARE_PRIVATE_KEY_BYTES, 0xff);
+    field.set(pair.privateKey);
+    const key = parsePrivateDer(field);
+    if (key && firmwareReads(field, key.numbers)) return pair;
+  }
 }
 
 const E = 65537n;

@@ -5,7 +5,7 @@ import { canonicalPrivateDer } from '#src/keys/canonical.ts';
 import { publicKeyOf } from '#src/keys/public-key.ts';
 import type { RsaPrivateNumbers } from '#src/keys/rsa-numbers.ts';
 import { classifyPrivateKey, KEY_CLASSES } from '#src/photon/classify-key.ts';
-import { makeRsa } from '#src/sim/photon-rsa.ts';
+import { makeMisreadRsa, makeReadableRsa, makeRsa } from '#src/sim/photon-rsa.ts';
 import { inField, ORDINARY, ordinaryDer, rsaOf, SHORT } from '../support/rsa-pool.ts';
 
 const PUBLIC = publicKeyOf(ORDINARY.n, ORDINARY.e);
@@ -100,6 +100,15 @@ describe("the private key's field", () => {
     expect(classOf(inField(ordinaryDer(rsaOf(p, q, 17n))))).toBe('misread');
     const { privateKey } = await makeRsa(2048);
     expect(classOf(inField(privateKey))).toBe('misread');
+  });
+
+  test('is readable for a virtual device that works, whatever the first pairs were like', async () => {
+    const misread = await makeMisreadRsa();
+    expect(classOf(inField(misread.privateKey))).toBe('misread');
+    const made = [misread, misread];
+    const pair = await makeReadableRsa(async () => made.shift() ?? (await makeReadableRsa()));
+    expect(made).toEqual([]);
+    expect(classOf(inField(pair.privateKey))).toBe('readable');
   });
 
   test('is truncated where a number in it was changed', () => {
