@@ -12,10 +12,9 @@ import type {
 } from '../core/cloud-calls.ts';
 import type { CloudAnswer } from './answer.ts';
 import type { CallClient } from './call-client.ts';
-import { backOffMs } from './deliver.ts';
+import { backOffMs, LEASE_MARGIN_MS } from './deliver.ts';
+import type { OutboxParts } from './deliver.ts';
 
-/** How long a lease outlives the request's own deadline. */
-const LEASE_MARGIN_MS = 15_000;
 /** The reason where a call could not be taken: only the record knows which of these it is. */
 export const NOT_ITS_TURN = 'it waits for the key of its device or for an earlier call, or is in other hands';
 
@@ -25,20 +24,10 @@ export interface TokenKeeper {
   refuseToken(reason: string): void;
 }
 
-export interface CallParts {
+export interface CallParts extends OutboxParts {
   readonly outbox: CallOutbox;
   readonly client: CallClient;
   readonly token: TokenKeeper;
-  readonly clock: Clock;
-  /** `run:PID` or `replay:PID`. */
-  readonly owner: string;
-  /** The client's deadline of one request. */
-  readonly timeoutMs: number;
-  /** Requests on their way at once. Not given: as many as there are. */
-  readonly requestsAtOnce?: number;
-  readonly stop?: AbortSignal;
-  /** 0 ≤ x < 1, for the jitter. */
-  readonly random: () => number;
 }
 
 /** Makes calls one at a time for a device, each on record before it is made, and gets claim codes. */

@@ -7,13 +7,12 @@ import type { CloudAnswer, CloudClient } from './client.ts';
 const BACK_OFF_FIRST_MS = 5_000;
 const BACK_OFF_MOST_MS = 60 * 60_000;
 /** How long a lease outlives the request's own deadline. */
-const LEASE_MARGIN_MS = 15_000;
+export const LEASE_MARGIN_MS = 15_000;
 /** The reason where another process has the send, or has had it. */
 export const IN_OTHER_HANDS = 'the send is in other hands, or has been settled';
 
-export interface DeliverParts {
-  readonly outbox: Outbox;
-  readonly client: CloudClient;
+/** What whoever goes through an outbox needs, be it of sends or of calls. */
+export interface OutboxParts {
   readonly clock: Clock;
   /** `run:PID` or `replay:PID`. */
   readonly owner: string;
@@ -25,6 +24,11 @@ export interface DeliverParts {
   readonly stop?: AbortSignal;
   /** 0 ≤ x < 1, for the jitter. */
   readonly random: () => number;
+}
+
+export interface DeliverParts extends OutboxParts {
+  readonly outbox: Outbox;
+  readonly client: CloudClient;
   /** Told once, when the cloud says that the token is bad. */
   readonly onUnauthorized: (reason: string) => void;
 }

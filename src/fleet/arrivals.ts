@@ -8,7 +8,7 @@ import type { DfuDevice } from '../session/run-session.ts';
 import type { UsbPort } from '../usb/port.ts';
 import { Asked } from './asked.ts';
 import type { Greeting } from './bus-watch.ts';
-import { indexRows, matchRow } from './match-row.ts';
+import { matchRow } from './match-row.ts';
 import type { Match, RowIndex } from './match-row.ts';
 import type { FleetOptions } from './options.ts';
 import type { DeviceQueues } from './queues.ts';
@@ -19,6 +19,8 @@ const DUPLICATE_WAIT_MS = 2000;
 
 export interface ArrivalsParts {
   readonly options: FleetOptions;
+  /** The rows of `options`. */
+  readonly index: RowIndex;
   readonly clock: Clock;
   readonly queues: DeviceQueues;
   readonly roster: Roster;
@@ -56,7 +58,7 @@ export class Arrivals {
 
   constructor(parts: ArrivalsParts) {
     this.#p = parts;
-    this.#index = indexRows(parts.options.rows);
+    this.#index = parts.index;
     this.#asked = new Asked(parts.clock);
     this.lastMs = parts.clock.monotonicMs();
   }

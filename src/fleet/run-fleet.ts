@@ -91,17 +91,17 @@ class Fleet {
       onNormal: ports => this.#track(this.#switching.take(ports)),
       onTrouble: (bus, fault) => this.#note(`${bus.name}: ${fault.message}`, fault.hint),
     });
-    const { byId: rows, byPort } = indexRows(options.rows);
+    const index = indexRows(options.rows);
     this.#switching = new Switching({
       allowed: options.enterDfu === true,
       clock: parts.clock,
       openRow: (deviceId, path) => {
-        const row = rows.get(deviceId);
+        const row = index.byId.get(deviceId);
         if (!row || !this.#roster.isOpen(row) || this.#working.has(deviceId)) return null;
         if (this.#closed !== null || this.#over || this.#sockets.isBad(path)) return null;
         // Through already, as the record knows: it is settled without being touched.
         if (this.#roster.before(deviceId)?.finishable) return null;
-        const here = byPort.get(path);
+        const here = index.byPort.get(path);
         if (here && here.deviceId !== deviceId) return null;
         const { limit } = this.#o;
         return limit === null || this.#promised.has(deviceId) || this.#promised.size < limit ? row : null;
@@ -119,6 +119,7 @@ class Fleet {
     });
     this.#arrivals = new Arrivals({
       options,
+      index,
       clock: parts.clock,
       queues: this.#queues,
       roster: this.#roster,

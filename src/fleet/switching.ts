@@ -5,6 +5,7 @@ import type { UsbPath } from '../core/usb-path.ts';
 import type { ManifestRow } from '../manifest/manifest.ts';
 import { enterDfu, identifyNormal } from '../session/normal-mode.ts';
 import type { UsbPort } from '../usb/port.ts';
+import { duplicate } from './arrivals.ts';
 
 /** From being told until it is there in DFU mode: the reset comes a second later, and a start takes less than that. */
 const BACK_MS = 15_000;
@@ -83,12 +84,7 @@ export class Switching {
     if (!allowed || drain.aborted) return;
     this.#underWay.add(deviceId);
     try {
-      if (twin !== null) {
-        throw new Fault(
-          'IDENTITY_DUPLICATE',
-          `two devices say that they are ${deviceId}: at ${port.path} and at ${twin}`,
-        );
-      }
+      if (twin !== null) throw duplicate(deviceId, port.path, twin);
       if (row.port !== null && row.port !== port.path) {
         throw new Fault('IDENTITY_MISMATCH', `the manifest expects it at ${row.port}, and it hangs at ${port.path}`);
       }

@@ -75,6 +75,9 @@ export function hasRightCrc(module: Uint8Array): boolean {
   return crc32(module.subarray(0, end)) === stored;
 }
 
+/** Why a device is asked for nothing more once its system parts were written. */
+export const PARTS_ARE_NEW = 'the system parts are new: the device has to start anew before its DCT can be touched';
+
 /**
  * The alternate setting with the internal flash, of a device whose slots lie in sectors that can be erased and written.
  * @throws Fault DEVICE_UNEXPECTED

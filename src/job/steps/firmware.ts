@@ -10,7 +10,7 @@ import { checkDctId } from '../dct-id.ts';
 import { nameOf } from '../firmware-files.ts';
 import type { FirmwareOptions, WantedModule } from '../firmware-files.ts';
 import { flashModule } from '../flash-module.ts';
-import { flashAlternate, isPart2Empty, readModules } from '../modules-on-device.ts';
+import { flashAlternate, isPart2Empty, PARTS_ARE_NEW, readModules } from '../modules-on-device.ts';
 import type { ModuleThere } from '../modules-on-device.ts';
 import { metAs, platformOfPort } from '../port-facts.ts';
 import { keepRawCopies } from '../raw-copies.ts';
@@ -84,10 +84,7 @@ export const firmware: Step<FirmwareOptions> = {
 /** @throws Fault RESET_NEEDED where one of these is a system part */
 function end(written: readonly { readonly slot: string }[]): 'ok' {
   if (written.every(({ slot }) => slot === 'user-part')) return 'ok';
-  throw new Fault(
-    'RESET_NEEDED',
-    'the system parts are new: the device has to start anew before its DCT can be touched',
-  );
+  throw new Fault('RESET_NEEDED', PARTS_ARE_NEW);
 }
 
 /** A part that an earlier flashing has begun is finished by a job that has it, and given up by none. @throws Fault UNFINISHED_WRITE */

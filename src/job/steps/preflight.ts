@@ -6,6 +6,7 @@ import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
 import { dctAlternate } from '../alternates.ts';
 import { checkDctId } from '../dct-id.ts';
+import { PARTS_ARE_NEW } from '../modules-on-device.ts';
 import { metAs } from '../port-facts.ts';
 import { keepRawCopies } from '../raw-copies.ts';
 import type { Step, StepContext } from '../step.ts';
@@ -66,8 +67,7 @@ async function checkBetweenParts({ subject, device, ledger }: StepContext): Prom
   if (!last) return;
   const facts = { path: device.port.path };
   if (last.endedAs === metAs(device.port)) {
-    const message = 'the system parts are new: the device has to start anew before its DCT can be touched';
-    throw new Fault('RESET_NEEDED', message, { facts });
+    throw new Fault('RESET_NEEDED', PARTS_ARE_NEW, { facts });
   }
   if (last.endedAs !== null || last.wanted.every(({ slot }) => slot === 'user-part')) return;
   throw new Fault('UNFINISHED_WRITE', 'a flashing of this device was cut short: it is between parts', { facts });

@@ -2,6 +2,7 @@ import { CALL_KINDS } from '../../core/cloud-calls.ts';
 import type { CallKind, CallOutbox, CallState, DueCall, LeasedCall } from '../../core/cloud-calls.ts';
 import type { Db } from '../db.ts';
 import { freeDeadLeases } from './lease-owner.ts';
+import { DUE_AT_ONCE, dueAt, FREE_OWN } from './leases.ts';
 
 /*
  * Calls to the cloud beside the sends of keys (migrations/0006): on record before they are made, one at a time for a device,
@@ -37,11 +38,6 @@ const NOBODY_HOLDS_ONE = `NOT EXISTS (
 const IS_DUE = `state = 'pending' AND (next_at <= :dueAt OR updated_at > :at)`;
 
 const CAN_BE_MADE = `${IS_DUE} AND ${IS_FIRST} AND ${KEY_IS_TOLD} AND ${NOBODY_HOLDS_ONE}`;
-
-const DUE_AT_ONCE = 500;
-
-const dueAt = ({ at, ignoreDue }: { at: number; ignoreDue: boolean }): number =>
-  ignoreDue ? Number.MAX_SAFE_INTEGER : at;
 
 interface KnownCall {
   readonly callId: number;
@@ -116,14 +112,10 @@ export function callStateOf(db: Db, callId: number): CallState | null {
   return db.get<{ state: CallState }>('SELECT state FROM cloud_calls WHERE id = ?', callId)?.state ?? null;
 }
 
-/** A lease that ran out may be another's by now: each frees its own alone. */
-const FREE = `lease_until = CASE WHEN lease_owner = :owner THEN NULL ELSE lease_until END,
-              lease_owner = CASE WHEN lease_owner = :owner THEN NULL ELSE lease_owner END`;
-
 export function recordCallDone(db: Db, done: Input<'recordCallDone'>): void {
   db.change(
     `UPDATE cloud_calls SET state = CASE state WHEN 'pending' THEN 'done' ELSE state END, last_status = :status,
-            last_error = NULL, updated_at = :at, ${FREE} WHERE id = :callId`,
+            last_error = NULL, updated_at = :at, ${FREE_OWN} WHERE id = :callId`,
     done,
   );
 }
@@ -131,14 +123,14 @@ export function recordCallDone(db: Db, done: Input<'recordCallDone'>): void {
 export function recordCallRefused(db: Db, refused: Input<'recordCallRefused'>): void {
   db.change(
     `UPDATE cloud_calls SET state = CASE state WHEN 'pending' THEN 'refused' ELSE state END, last_status = :status,
-            last_error = :error, updated_at = :at, ${FREE} WHERE id = :callId`,
+            last_error = :error, updated_at = :at, ${FREE_OWN} WHERE id = :callId`,
     refused,
   );
 }
 
 export function recordCallUnknown(db: Db, unknown: Input<'recordCallUnknown'>): void {
   db.change(
-    `UPDATE cloud_calls SET next_at = :nextAt, last_status = :status, last_error = :error, updated_at = :at, ${FREE}
+    `UPDATE cloud_calls SET next_at = :nextAt, last_status = :status, last_error = :error, updated_at = :at, ${FREE_OWN}
       WHERE id = :callId`,
     unknown,
   );

@@ -4,6 +4,7 @@ import { REFUSAL_DOUBTS } from '../../core/ledger.ts';
 import type { DueSend, LeasedSend, Outbox, RefusalDoubt } from '../../core/ledger.ts';
 import type { Db } from '../db.ts';
 import { freeDeadLeases } from './lease-owner.ts';
+import { DUE_AT_ONCE, dueAt, FREE_OWN } from './leases.ts';
 
 type Input<M extends keyof Outbox> = Parameters<Outbox[M]>[0];
 
@@ -19,11 +20,6 @@ const IS_DUE = `(
   (state = 'pending' AND (next_at <= :dueAt OR updated_at > :at))
   OR (state = 'accepted' AND (confirm_at <= :dueAt OR (confirm_at IS NOT NULL AND updated_at > :at))
       AND EXISTS (SELECT 1 FROM keys WHERE keys.id = sends.key_id AND keys.state = 'active')))`;
-
-const dueAt = ({ at, ignoreDue }: { at: number; ignoreDue: boolean }): number =>
-  ignoreDue ? Number.MAX_SAFE_INTEGER : at;
-
-const DUE_AT_ONCE = 500;
 
 /** Leases are few and pages long: they are looked up once for a page. */
 export function dueSends(db: Db, query: Input<'dueSends'>): DueSend[] {
@@ -64,10 +60,6 @@ export function stateOf(db: Db, sendId: number): string | null {
   return db.get<{ state: string }>('SELECT state FROM sends WHERE id = ?', sendId)?.state ?? null;
 }
 
-/** A lease that ran out may be another's by now: each frees its own alone. */
-const FREE = `lease_until = CASE WHEN lease_owner = :owner THEN NULL ELSE lease_until END,
-              lease_owner = CASE WHEN lease_owner = :owner THEN NULL ELSE lease_owner END`;
-
 /** For how long a request without an answer may yet be carried out, as far as anybody can tell: longer than proxies wait. */
 const LATE_MS = 120_000;
 
@@ -83,7 +75,7 @@ export function recordAccepted(db: Db, { sendId, owner, status, at }: Input<'rec
   );
   db.change(
     `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'accepted' ELSE state END, accepted_at = :at, unknowns = 0,
-            unanswered = 0, confirm_at = :confirmAt, last_status = :status, last_error = NULL, updated_at = :at, ${FREE}
+            unanswered = 0, confirm_at = :confirmAt, last_status = :status, last_error = NULL, updated_at = :at, ${FREE_OWN}
       WHERE id = :sendId`,
     { sendId, owner, status, at, confirmAt: late ? at + LATE_MS : null },
   );
@@ -95,7 +87,7 @@ export function recordRefused(db: Db, refused: Input<'recordRefused'>): void {
   const { sendId, owner, status, error, doubt, at } = refused;
   db.change(
     `UPDATE sends SET state = CASE state WHEN 'pending' THEN 'refused' ELSE state END, last_status = :status,
-            last_error = :error, confirm_at = NULL, updated_at = :at, ${FREE} WHERE id = :sendId`,
+            last_error = :error, confirm_at = NULL, updated_at = :at, ${FREE_OWN} WHERE id = :sendId`,
     { sendId, owner, status, error, at },
   );
   movePhase(db, sendId, 'refused', at, doubt);
@@ -106,7 +98,7 @@ export function recordUnknown(db: Db, unknown: Input<'recordUnknown'>): void {
   db.change(
     `UPDATE sends SET unknowns = unknowns + (:status IS NOT 401), unanswered = unanswered + :late, next_at = :nextAt,
             confirm_at = CASE WHEN confirm_at IS NULL THEN NULL ELSE :nextAt END,
-            last_status = :status, last_error = :error, updated_at = :at, ${FREE} WHERE id = :sendId`,
+            last_status = :status, last_error = :error, updated_at = :at, ${FREE_OWN} WHERE id = :sendId`,
     { ...send, late: mayLandLate ? 1 : 0 },
   );
   movePhase(db, send.sendId, 'unknown', send.at);
