@@ -1,8 +1,7 @@
 import { generateKeyPair, generatePrime } from 'node:crypto';
 import { promisify } from 'node:util';
-import { parsePrivateDer } from '../keys/rsa-numbers.ts';
+import { classifyPrivateKey } from '../photon/classify-key.ts';
 import { FIRMWARE_PRIVATE_KEY_BYTES } from '../photon/dct.ts';
-import { firmwareReads } from '../photon/firmware-key-reader.ts';
 
 const keyPair = promisify(generateKeyPair);
 
@@ -37,8 +36,7 @@ export async function makeReadableRsa(make: () => Promise<RsaDer> = () => makeRs
     const pair = await make();
     const field = Buffer.alloc(FIRMWARE_PRIVATE_KEY_BYTES, 0xff);
     field.set(pair.privateKey);
-    const key = parsePrivateDer(field);
-    if (key && firmwareReads(field, key.numbers)) return pair;
+    if (classifyPrivateKey(field).classification === 'readable') return pair;
   }
 }
 

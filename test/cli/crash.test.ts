@@ -11,7 +11,7 @@ import { parseCloudFault, startVirtualCloud, type VirtualCloud } from '#src/sim/
 import { identityFileOf, readIdentity } from '#src/vault/identity-file.ts';
 import { vaultOf } from '#src/vault/vault.ts';
 import { breaches, lost, recorded } from '../support/audit.ts';
-import { Bench, exit, jsonLines, type Ended, type Served } from '../support/cli.ts';
+import { Bench, closed, exit, jsonLines, type Ended, type Served } from '../support/cli.ts';
 import { dctInFolder } from '../support/flash-file.ts';
 
 /** `kill -9` at every boundary and inside every act: each point with each job and each answer of the cloud, as processes. */
@@ -236,7 +236,7 @@ class Stand implements AsyncDisposable {
     let stderr = '';
     child.stdout?.on('data', (piece: Buffer) => (stdout += piece.toString()));
     child.stderr?.on('data', (piece: Buffer) => (stderr += piece.toString()));
-    const code = await exit(child);
+    const code = await closed(child);
     return { code, stdout, stderr, signal: child.signalCode };
   }
 

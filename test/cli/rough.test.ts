@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { Bench, csvOf, exit, jsonLines, type Served } from '../support/cli.ts';
+import { Bench, closed, csvOf, exit, jsonLines, type Served } from '../support/cli.ts';
 
 /** A rough place: hands that interrupt, devices that fail again and again, a copy of the record in the middle of it all. */
 
@@ -45,7 +45,7 @@ describe.concurrent('stop rules', () => {
     await vi.waitUntil(() => said.join('').includes('run-started'), { timeout: 240_000 });
     await vi.waitUntil(async () => (await writing(bench)) > 0, { timeout: 240_000 });
     child.kill('SIGINT');
-    expect(await exit(child)).toBe(130);
+    expect(await closed(child)).toBe(130);
     const rows = jsonLines(said.join('')).filter(({ type }) => type === 'device');
     expect(rows.map(row => [row['outcome'], row['code']]).sort()).toEqual([
       ['aborted', 'INTERRUPTED'],

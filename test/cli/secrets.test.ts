@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { coreDumpCheck } from '#src/cli/examine-core-dumps.ts';
 import { bigintToBytes, parsePrivateDer } from '#src/keys/rsa-numbers.ts';
-import { Bench, csvOf, exit } from '../support/cli.ts';
+import { Bench, closed, csvOf } from '../support/cli.ts';
 import { dctInFolder } from '../support/flash-file.ts';
 
 /** After every fault of the rack, under each policy: no byte of a key, of the token or of a Wi-Fi setting is anywhere. */
@@ -93,7 +93,7 @@ async function hear(args: readonly string[], env: NodeJS.ProcessEnv): Promise<vo
   heard += readFileSync(`/proc/${child.pid}/cmdline`, 'latin1');
   child.stdout?.on('data', (piece: Buffer) => (heard += piece.toString('latin1')));
   child.stderr?.on('data', (piece: Buffer) => (heard += piece.toString('latin1')));
-  const code = await exit(child);
+  const code = await closed(child);
   expect({ args, code, said: code === 1 ? heard.slice(-2000) : '' }).not.toMatchObject({ code: 1 });
 }
 

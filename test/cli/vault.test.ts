@@ -10,7 +10,7 @@ import { classifyPrivateKey } from '#src/photon/classify-key.ts';
 import { parseCloudFault, startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
 import { Store } from '#src/store/store.ts';
 import { age, ageKeygen } from '../support/age.ts';
-import { Bench, csvOf, exit, jsonLines, type Ended, type Served } from '../support/cli.ts';
+import { Bench, closed, csvOf, jsonLines, type Ended, type Served } from '../support/cli.ts';
 import { dctInFolder } from '../support/flash-file.ts';
 import { modeOf } from '../support/temp-folder.ts';
 
@@ -383,7 +383,7 @@ describe('what a killed run has begun', () => {
       let stderr = '';
       child.stdout?.on('data', (piece: Buffer) => (stdout += piece.toString()));
       child.stderr?.on('data', (piece: Buffer) => (stderr += piece.toString()));
-      await exit(child);
+      await closed(child);
       return { code: child.exitCode, signal: child.signalCode, stdout, stderr };
     };
     return {

@@ -92,6 +92,11 @@ export function jsonLines(stdout: string): Record<string, unknown>[] {
     .map(line => JSON.parse(line) as Record<string, unknown>);
 }
 
+/** For a child whose output is read: `exit` may come before the last of what it said. */
+export function closed(child: ChildProcess): Promise<number | null> {
+  return new Promise(resolve => child.once('close', code => resolve(code)));
+}
+
 export function exit(child: ChildProcess): Promise<number | null> {
   if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve(child.exitCode);
   return new Promise(resolve => child.once('exit', code => resolve(code)));
