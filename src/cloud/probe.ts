@@ -1,5 +1,6 @@
 import { createCloudClient } from './client.ts';
 import type { CloudClientOptions } from './client.ts';
+import { httpExchange } from './exchange.ts';
 import { networkReason } from './reason.ts';
 
 export type ProbeAnswer =
@@ -18,15 +19,16 @@ export async function probeCloud(options: CloudClientOptions): Promise<ProbeAnsw
   createCloudClient(options); // the same checks of URL and token as before a send
   const token = options.token.reveal();
   try {
-    const response = await fetch(`${options.url}/v1/devices/${NOBODY}`, {
+    const { status } = await httpExchange()({
+      method: 'GET',
+      url: `${options.url}/v1/devices/${NOBODY}`,
       headers: { authorization: `Bearer ${token}` },
-      redirect: 'manual',
-      signal: AbortSignal.timeout(options.timeoutMs),
+      body: null,
+      timeoutMs: options.timeoutMs,
     });
-    await response.body?.cancel();
-    if (response.status === 401) return { kind: 'unauthorized' };
-    const clear = response.ok || response.status === 403 || response.status === 404;
-    return clear ? { kind: 'accepted' } : { kind: 'unknown', reason: `it answers ${response.status}` };
+    if (status === 401) return { kind: 'unauthorized' };
+    const clear = (status >= 200 && status < 300) || status === 403 || status === 404;
+    return clear ? { kind: 'accepted' } : { kind: 'unknown', reason: `it answers ${status}` };
   } catch (error) {
     return { kind: 'unknown', reason: networkReason(error, [token]) };
   }

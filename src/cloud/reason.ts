@@ -25,8 +25,6 @@ const BY_CODE: Readonly<Record<string, string>> = {
   ENETUNREACH: 'network unreachable',
   ETIMEDOUT: 'connection timed out',
   EPIPE: 'connection closed',
-  UND_ERR_SOCKET: 'connection closed',
-  UND_ERR_CONNECT_TIMEOUT: 'connection timed out',
   CERT_HAS_EXPIRED: "the server's certificate has expired",
   DEPTH_ZERO_SELF_SIGNED_CERT: "the server's certificate is signed by itself",
   SELF_SIGNED_CERT_IN_CHAIN: "the server's certificate is signed by nobody known",
@@ -34,7 +32,7 @@ const BY_CODE: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate is another host's",
 };
 
-/** Why no answer came, from what fetch threw: its own text is always "fetch failed", the cause has a code. */
+/** Why no answer came, from what the request failed with. */
 export function networkReason(thrown: unknown, secrets: readonly string[]): string {
   const causes = causesOf(thrown);
   const [code] = codesOf(causes);
@@ -44,10 +42,9 @@ export function networkReason(thrown: unknown, secrets: readonly string[]): stri
 }
 
 /** Failures before a byte of the request had left: no connection, no name, no certificate to trust. */
-const BEFORE_SENDING =
-  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|.*CERT.*|.*SIGNATURE)$/;
+const BEFORE_SENDING = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|.*CERT.*|.*SIGNATURE)$/;
 
-/** Whether what fetch threw says that the request never left, so that it can't be carried out. */
+/** Whether what the request failed with says that the request never left, so that it can't be carried out. */
 export function neverLeft(thrown: unknown): boolean {
   return codesOf(causesOf(thrown)).some(code => BEFORE_SENDING.test(code));
 }

@@ -1,3 +1,4 @@
+import { ReadableStream } from 'node:stream/web';
 import type { Stanza } from 'age-encryption';
 import { wipe } from '../core/bytes.ts';
 import { identityOf, recipientOf } from './x25519.ts';
@@ -28,7 +29,7 @@ export function localSealer(): Sealer {
       const encrypter = new Encrypter();
       for (const recipient of recipients) encrypter.addRecipient(recipientFor(recipient));
       try {
-        return await encrypter.encrypt(plain);
+        return await whole(await encrypter.encrypt(streamOf(plain)));
       } finally {
         wipe(plain);
       }
@@ -48,12 +49,38 @@ export function localSealer(): Sealer {
         });
       }
       try {
-        return { plain: await decrypter.decrypt(sealed) };
+        return { plain: await whole(await decrypter.decrypt(streamOf(sealed))) };
       } catch (cause) {
         return { plain: null, fits: found.fits, reason: cause instanceof Error ? cause.message : 'it threw no error' };
       }
     },
   };
+}
+
+/* Streams at both ends: for bytes, the package reads its own through a Response, which loads all of Node's fetch. */
+
+function streamOf(bytes: Uint8Array): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(bytes);
+      controller.close();
+    },
+  });
+}
+
+/** In memory of its own, so that it can be handed over; the pieces are wiped. */
+async function whole(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  const reader = stream.getReader();
+  for (let next = await reader.read(); !next.done; next = await reader.read()) pieces.push(next.value);
+  const all = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  wipe(...pieces);
+  return all;
 }
 
 /** The parsing of a key costs more than its use. */

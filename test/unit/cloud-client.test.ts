@@ -80,6 +80,26 @@ describe('a send', () => {
     expect(second!.body).toEqual({ ...body, product_id: '1234' });
   });
 
+  test('goes over the connection of the one before it, and answers that are not HTTP/1.1 messages are none', async () => {
+    const sockets = new Set<unknown>();
+    const url = await serve((request, response) => {
+      sockets.add(request.socket);
+      request.resume();
+      response.end('{"ok":true}');
+    });
+    const client = createCloudClient({ url, token: new Secret(TOKEN), timeoutMs: 5000, insecure: false });
+    const one = { deviceId: DEVICE, publicKeyPem: PEM, productId: null, orderMs: 1 };
+    for (let n = 0; n < 3; n += 1) expect(await client.sendPublicKey(one)).toEqual({ kind: 'accepted', status: 200 });
+    expect(sockets.size).toBe(1);
+    const switching = createTcpServer(socket =>
+      socket.resume().end('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n'),
+    );
+    await new Promise<void>(resolve => switching.listen(0, '127.0.0.1', resolve));
+    open.push(() => new Promise(resolve => switching.close(() => resolve())));
+    const answer = await send(`http://127.0.0.1:${(switching.address() as AddressInfo).port}`);
+    expect(answer).toMatchObject({ kind: 'unknown', status: null, mayLandLate: true });
+  });
+
   test('is accepted with 201 and an empty body', async () => {
     expect(await send(await serve(answering(201)))).toEqual({ kind: 'accepted', status: 201 });
   });
