@@ -14,7 +14,7 @@ import type { Prover } from '../core/prover.ts';
 import type { Secret } from '../core/secret.ts';
 import { readServerKey } from '../job/server-change.ts';
 import { leaseOwner } from '../store/ops/lease-owner.ts';
-import { stationLockPath } from '../store/station-lock.ts';
+import { stationLockPath } from '../store/lock-path.ts';
 import { Store } from '../store/store.ts';
 import { callOutboxOf, outboxOf } from '../store/ledger.ts';
 import type { UsbBus } from '../usb/port.ts';

@@ -1,6 +1,9 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { tcpProver } from '../cloud/handshake.ts';
+import { systemClock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import { readManifest } from '../manifest/read-manifest.ts';
+import type { RackDevice } from '../sim/rack-device.ts';
 import { parseFault } from '../sim/rack-faults.ts';
 import { serveRack } from '../sim/usbip-server.ts';
 import { parseCloudFault, startVirtualCloud } from '../sim/virtual-cloud.ts';
@@ -11,6 +14,7 @@ import type { SimArgs } from './commands/sim.ts';
 import { splitAddress } from './compose.ts';
 import { EXIT } from './exit-codes.ts';
 import { onInterrupt } from './interrupt.ts';
+import { startedLed } from './rack-lights.ts';
 import { systemCode } from '../core/system-code.ts';
 
 const DEVICES_A_HUB = 8;
@@ -34,6 +38,7 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
     systemVersion,
     keys: args.keys,
     faults,
+    onStart: device => void showLight(device, args, context),
     ...(args.state !== undefined && { stateDir: args.state }),
   });
   try {
@@ -56,6 +61,18 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
   } finally {
     await rack.close();
   }
+}
+
+/** How long a virtual Photon tries to shake hands, which is with this machine alone. */
+const HANDSHAKE_MS = 10_000;
+
+/** A device that has started: what its LED shows, and why where that is not breathing cyan. */
+async function showLight(device: RackDevice, args: SimArgs, { out }: CommandContext): Promise<void> {
+  const { busId: path, deviceId } = device;
+  const server = { key: null, host: null, port: null };
+  const led = await startedLed(device, tcpProver({ clock: systemClock, timeoutMs: HANDSHAKE_MS, server }));
+  if (args.json) out.result(JSON.stringify({ type: 'led', path, deviceId, ...led }));
+  else out.result(`${path}  ${deviceId}  ${led.light}${led.why === null ? '' : `: ${led.why}`}`);
 }
 
 /** `sim cloud`: serves until Ctrl-C. */

@@ -46,6 +46,8 @@ export interface RackOptions {
   /** The address beside it, an IPv4 one; the vendor's, if left out. */
   readonly serverAddress?: { readonly host: string; readonly port: number };
   readonly faults?: readonly RackFault[];
+  /** Called when a device of a rack that boots has started: into its firmware, back into DFU mode, or into nothing. */
+  readonly onStart?: (device: RackDevice) => void;
   /** A folder where the devices' flash survives this process. Devices that it holds come first, `count` is the total. */
   readonly stateDir?: string;
   readonly clock?: Clock;
@@ -206,8 +208,15 @@ class Rack implements VirtualRack {
     }
     const mode = why === 'reset' ? 'dfu' : spec.neverBoots ? 'dead' : device.photon.bootsInto;
     device.mode = mode === 'dead' ? 'dead' : 'booting';
-    if (mode === 'dead') return;
-    this.#returns.in(spec.bootMs ?? this.#options.bootMs ?? 300, device, () => this.#appear(device, mode));
+    const { onStart, bootMs = 300 } = this.#options;
+    if (mode === 'dead') {
+      onStart?.(device);
+      return;
+    }
+    this.#returns.in(spec.bootMs ?? bootMs, device, () => {
+      this.#appear(device, mode);
+      if (why !== 'reset') onStart?.(device); // by itself, and not because it was told to enter DFU mode
+    });
   }
 
   /** As a kernel numbers what it finds, but for the limit of 127 a bus. */

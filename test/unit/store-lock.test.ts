@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { stationLockPath, takeLock } from '#src/store/station-lock.ts';
+import { stationLockPath } from '#src/store/lock-path.ts';
+import { takeLock } from '#src/store/station-lock.ts';
 import { Store } from '#src/store/store.ts';
 import { Child } from '../support/children.ts';
 import { faultOf } from '../support/record-bench.ts';

@@ -1,12 +1,11 @@
 import { z } from 'zod';
 import { wipe } from '../../core/bytes.ts';
 import { Fault, toFault } from '../../core/errors.ts';
-import type { Exchange, Prover } from '../../core/prover.ts';
 import type { KeyPair } from '../../keys/make-key-pair.ts';
 import { DCT } from '../../photon/dct.ts';
-import { helloFor, proofOf, serverKeyIn } from '../../photon/handshake.ts';
 import { serverOf } from '../server-on-device.ts';
-import type { ServerOnDevice } from '../server-on-device.ts';
+import { shakeHands } from '../shake-hands.ts';
+import type { Proof, WrongKey } from '../shake-hands.ts';
 import { takeBack } from '../roll-back.ts';
 import type { Step, StepContext } from '../step.ts';
 import { addNote } from '../work.ts';
@@ -41,20 +40,10 @@ export const prove: Step<Record<string, never>> = {
   },
 };
 
-/** Which key is wrong: the server's on the device, the device's at the cloud, or one of the two. */
-type WrongKey = 'server-key' | 'device-key' | 'either';
-
 const SAYS: Readonly<Record<WrongKey, string>> = {
   'server-key': 'the server key on the device is wrong',
   'device-key': 'the cloud has another device key on file',
   either: 'the cloud has another device key on file, or the server key on the device is wrong',
-};
-
-/** What a server says that closes without a word: it could not read what it was sent, or knows another key. */
-const CLOSED: Readonly<Record<'same' | 'other' | 'unknown', WrongKey>> = {
-  same: 'device-key',
-  other: 'server-key',
-  unknown: 'either',
 };
 
 const HINTS: Readonly<Record<WrongKey, string>> = {
@@ -64,11 +53,6 @@ const HINTS: Readonly<Record<WrongKey, string>> = {
     'see who else sends keys for this device, and whether `server.key` is the cloud’s own; then `run --retry-failed` gives it a fresh one',
   either: 'compare the server key on the device with the cloud’s (`server.key` names it), then `run --retry-failed`',
 };
-
-type Proof =
-  | { readonly kind: 'proven' }
-  | { readonly kind: 'refused'; readonly wrong: WrongKey }
-  | { readonly kind: 'untried'; readonly reason: string };
 
 function untried({ work }: StepContext, reason: string): 'skipped' {
   addNote(work, {
@@ -86,31 +70,9 @@ async function handshake(context: StepContext): Promise<Proof> {
   const pair = await keyOf(context);
   if ('reason' in pair) return { kind: 'untried', reason: pair.reason };
   try {
-    return await shakeHands(context, prover, server, pair);
+    return await shakeHands(prover, { deviceId: context.subject.deviceId, server, pair });
   } finally {
     wipe(pair.privateDer);
-  }
-}
-
-async function shakeHands(
-  { subject }: StepContext,
-  prover: Prover,
-  server: Extract<ServerOnDevice, { kind: 'known' }>,
-  { privateDer, spki }: KeyPair,
-): Promise<Proof> {
-  const serverKey = serverKeyIn(server.key);
-  if (serverKey === null) return { kind: 'refused', wrong: 'server-key' }; // the firmware can't use it either
-  const { deviceId } = subject;
-  const end: Exchange = await prover.exchange(server.address, nonce => helloFor(nonce, { deviceId, spki, serverKey }));
-  switch (end.kind) {
-    case 'untried':
-      return end;
-    case 'closed':
-      return { kind: 'refused', wrong: CLOSED[server.isExpected] };
-    case 'answered': {
-      const proof = proofOf(end.answer, { privateDer, serverKey });
-      return proof === 'proven' ? { kind: 'proven' } : { kind: 'refused', wrong: proof };
-    }
   }
 }
 
