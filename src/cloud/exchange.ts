@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import type { IncomingMessage, RequestOptions } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
@@ -68,7 +69,10 @@ export function httpExchange(): Exchange {
       };
       const onAbort = (): void => giveUp(request.signal?.reason);
       const deadline = setTimeout(() => giveUp(new NoAnswerInTime()), request.timeoutMs);
-      request.signal?.addEventListener('abort', onAbort);
+      if (request.signal) {
+        setMaxListeners(0, request.signal); // one signal for all requests of a run
+        request.signal.addEventListener('abort', onAbort);
+      }
       sent.on('error', broken);
       sent.on('response', (answer: IncomingMessage) => {
         const { statusCode: status = 0, statusMessage: statusText = '', headers } = answer;

@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { EventEmitter } from 'node:events';
+import { EventEmitter, getEventListeners } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
@@ -98,6 +98,22 @@ describe('a send', () => {
     open.push(() => new Promise(resolve => switching.close(() => resolve())));
     const answer = await send(`http://127.0.0.1:${(switching.address() as AddressInfo).port}`);
     expect(answer).toMatchObject({ kind: 'unknown', status: null, mayLandLate: true });
+  });
+
+  test('shares its signal with many others without a warning, and leaves nothing on it', async () => {
+    const url = await serve(answering(200, '{}'));
+    const client = createCloudClient({ url, token: new Secret(TOKEN), timeoutMs: 5000, insecure: false });
+    const { signal } = new AbortController();
+    const warnings: string[] = [];
+    const onWarning = ({ name }: Error): void => void warnings.push(name);
+    process.on('warning', onWarning);
+    const one = { deviceId: DEVICE, publicKeyPem: PEM, productId: null, orderMs: 1 };
+    const answers = await Promise.all(Array.from({ length: 20 }, () => client.sendPublicKey(one, signal)));
+    await new Promise(resolve => setImmediate(resolve)); // a warning comes in the next turn
+    process.off('warning', onWarning);
+    expect(answers).toEqual(Array(20).fill({ kind: 'accepted', status: 200 }));
+    expect(warnings).toEqual([]);
+    expect(getEventListeners(signal, 'abort')).toEqual([]);
   });
 
   test('is accepted with 201 and an empty body', async () => {
