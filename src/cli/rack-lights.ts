@@ -1,5 +1,4 @@
 import { wipe } from '../core/bytes.ts';
-import { toFault } from '../core/errors.ts';
 import { isLoopback } from '../core/hosts.ts';
 import type { Prover } from '../core/prover.ts';
 import { serverOf } from '../job/server-on-device.ts';
@@ -33,16 +32,15 @@ export async function startedLed({ photon, mode }: RackDevice, prover: Prover): 
   if (!isLoopback(server.address.host)) {
     return connecting(`its server ${server.address.host} is not on this machine, and a virtual Photon calls no other`);
   }
-  const key = parsePrivateDer(fieldOf(dct, DCT.DEVICE_PRIVATE_KEY));
-  const { publicKey } = classifyPrivateKey(fieldOf(dct, DCT.DEVICE_PRIVATE_KEY));
+  const field = fieldOf(dct, DCT.DEVICE_PRIVATE_KEY);
+  const key = parsePrivateDer(field);
+  const { publicKey } = classifyPrivateKey(field);
   if (!key || !publicKey) return connecting('it would make a key by itself, which is not played');
   const pair = { ...publicKey, privateDer: canonicalPrivateDer(key.numbers) };
   try {
     const proof = await shakeHands(prover, { deviceId: photon.deviceId, server, pair });
     if (proof.kind === 'refused') return REFUSED[proof.wrong];
     return proof.kind === 'proven' ? { light: 'breathing cyan', why: null } : connecting(proof.reason);
-  } catch (thrown) {
-    return connecting(toFault(thrown).message); // whatever lies in a DCT ends no rack
   } finally {
     wipe(pair.privateDer);
   }

@@ -1,8 +1,10 @@
+import { setMaxListeners } from 'node:events';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { tcpProver } from '../cloud/handshake.ts';
 import { systemClock } from '../core/clock.ts';
-import { Fault } from '../core/errors.ts';
+import { Fault, toFault } from '../core/errors.ts';
 import { readManifest } from '../manifest/read-manifest.ts';
+import type { Led } from '../sim/led.ts';
 import type { RackDevice } from '../sim/rack-device.ts';
 import { parseFault } from '../sim/rack-faults.ts';
 import { serveRack } from '../sim/usbip-server.ts';
@@ -29,6 +31,7 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
   const systemVersion = wholeNumber('--system-version', args['system-version'], 0, 0xffff);
   const faults = (args.fault ?? []).map(parseFault);
   const ids = args.ids === undefined ? [] : (await readManifest(args.ids)).rows.map(row => row.deviceId);
+  using lights = showLights(args, context);
   const rack = await createRack({
     count,
     hubs,
@@ -38,7 +41,7 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
     systemVersion,
     keys: args.keys,
     faults,
-    onStart: device => void showLight(device, args, context),
+    onStart: device => lights.show(device),
     ...(args.state !== undefined && { stateDir: args.state }),
   });
   try {
@@ -64,15 +67,29 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
 }
 
 /** How long a virtual Photon tries to shake hands, which is with this machine alone. */
-const HANDSHAKE_MS = 10_000;
+const HANDSHAKE_MS = 60_000;
 
-/** A device that has started: what its LED shows, and why where that is not breathing cyan. */
-async function showLight(device: RackDevice, args: SimArgs, { out }: CommandContext): Promise<void> {
-  const { busId: path, deviceId } = device;
+/** For each device that has started: what its LED shows, and why where that is not breathing cyan. */
+function showLights({ json }: SimArgs, { out }: CommandContext): Disposable & { show(device: RackDevice): void } {
+  const over = new AbortController();
+  setMaxListeners(0, over.signal);
   const server = { key: null, host: null, port: null };
-  const led = await startedLed(device, tcpProver({ clock: systemClock, timeoutMs: HANDSHAKE_MS, server }));
-  if (args.json) out.result(JSON.stringify({ type: 'led', path, deviceId, ...led }));
-  else out.result(`${path}  ${deviceId}  ${led.light}${led.why === null ? '' : `: ${led.why}`}`);
+  const prover = tcpProver({ clock: systemClock, timeoutMs: HANDSHAKE_MS, server, stop: over.signal });
+  const tell = ({ busId: path, deviceId }: RackDevice, led: Led): void => {
+    if (over.signal.aborted) return;
+    if (json) out.result(JSON.stringify({ type: 'led', path, deviceId, ...led }));
+    else out.result(`${path}  ${deviceId}  ${led.light}${led.why === null ? '' : `: ${led.why}`}`);
+  };
+  return {
+    show(device) {
+      startedLed(device, prover).then(
+        led => tell(device, led),
+        // Whatever lies in a DCT ends no rack.
+        (thrown: unknown) => tell(device, { light: 'red burst', why: toFault(thrown).message }),
+      );
+    },
+    [Symbol.dispose]: () => over.abort(),
+  };
 }
 
 /** `sim cloud`: serves until Ctrl-C. */

@@ -66,13 +66,9 @@ export function cloudRequests(options: CloudClientOptions): Ask {
       const answer = judgeAnswer({ ...told, body: said ?? '' }, clock.now(), secrets);
       return { answer, body: answer.kind === 'accepted' ? said : null };
     } catch (thrown) {
-      const isLate = thrown instanceof NoAnswerInTime;
-      const reason = signal?.aborted
-        ? 'interrupted before an answer came'
-        : isLate
-          ? `no answer within ${timeoutMs} ms`
-          : networkReason(thrown, secrets);
-      const mayLandLate = signal?.aborted === true || isLate || !neverLeft(thrown);
+      const reason = signal?.aborted ? 'interrupted before an answer came' : networkReason(thrown, secrets);
+      const left = thrown instanceof NoAnswerInTime ? !thrown.neverLeft : !neverLeft(thrown);
+      const mayLandLate = signal?.aborted === true || left;
       return { answer: { kind: 'unknown', status: null, reason, retryAfterMs: null, mayLandLate }, body: null };
     }
   };

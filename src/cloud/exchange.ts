@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import type { IncomingMessage, RequestOptions } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { Socket } from 'node:net';
 
 /*
  * One HTTP request and its answer, over node:http and connections that are kept. Node's fetch takes three times the
@@ -9,8 +10,8 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
  */
 
 const MAX_BODY_BYTES = 65_536;
-/** An idle connection is closed before a server would close it (many do after 5 s) beside the next request. */
-const IDLE_MS = 4000;
+/** An idle connection is closed long before a server would close it (many do after 5 s) beside the next request. */
+const IDLE_MS = 2000;
 
 export interface ExchangeRequest {
   readonly method: 'GET' | 'POST' | 'PUT';
@@ -30,8 +31,16 @@ export interface ExchangeAnswer {
   readonly body: string | null;
 }
 
-/** No status came within `timeoutMs`. */
-export class NoAnswerInTime extends Error {}
+/** No status came in time. */
+export class NoAnswerInTime extends Error {
+  /** No connection had come about by then, so nothing of the request has left. */
+  readonly neverLeft: boolean;
+
+  constructor(timeoutMs: number, neverLeft: boolean) {
+    super(`no answer within ${timeoutMs} ms`);
+    this.neverLeft = neverLeft;
+  }
+}
 
 /**
  * Makes one request.
@@ -46,36 +55,59 @@ export function httpExchange(): Exchange {
   return request => {
     const url = new URL(request.url);
     const isTls = url.protocol === 'https:';
-    const agent = agents[isTls ? 'https:' : 'http:'];
-    const { method, body } = request;
-    const length = body === null ? {} : { 'content-length': String(Buffer.byteLength(body)) };
-    const options: RequestOptions = { method, agent, headers: { ...request.headers, ...length } };
+    const { method, body, signal, timeoutMs } = request;
+    if (signal?.aborted) return Promise.reject(asError(signal.reason));
+    const options: RequestOptions = {
+      method,
+      agent: agents[isTls ? 'https:' : 'http:'],
+      headers: {
+        ...request.headers,
+        'accept-encoding': 'identity', // nothing here decodes
+        ...(body !== null && { 'content-length': String(Buffer.byteLength(body)) }),
+      },
+    };
     const sent = isTls ? httpsRequest(url, options) : httpRequest(url, options);
     return new Promise((resolve, reject) => {
       let head: Omit<ExchangeAnswer, 'body'> | null = null;
+      let connected = false;
       const end = (): void => {
         clearTimeout(deadline);
-        request.signal?.removeEventListener('abort', onAbort);
+        signal?.removeEventListener('abort', onAbort);
       };
       /** The status decides: whatever goes wrong once it has come only costs the words. */
       const broken = (error: unknown): void => {
         end();
         if (head) resolve({ ...head, body: null });
-        else reject(error instanceof Error ? error : new Error('the request was given up'));
+        else reject(asError(error));
       };
       const giveUp = (error: unknown): void => {
         broken(error);
         sent.destroy();
       };
-      const onAbort = (): void => giveUp(request.signal?.reason);
-      const deadline = setTimeout(() => giveUp(new NoAnswerInTime()), request.timeoutMs);
-      if (request.signal) {
-        setMaxListeners(0, request.signal); // one signal for all requests of a run
-        request.signal.addEventListener('abort', onAbort);
+      const onAbort = (): void => giveUp(signal?.reason);
+      const deadline = setTimeout(() => giveUp(new NoAnswerInTime(timeoutMs, !connected)), timeoutMs);
+      if (signal) {
+        setMaxListeners(0, signal); // one signal for all requests of a run
+        signal.addEventListener('abort', onAbort);
       }
+      sent.on('socket', (socket: Socket) => {
+        if (sent.reusedSocket || !socket.connecting) connected = true;
+        else socket.once(isTls ? 'secureConnect' : 'connect', () => (connected = true));
+      });
       sent.on('error', broken);
+      sent.on('upgrade', (_answer, socket) => {
+        socket.destroy();
+        broken(new Error('it answers in another protocol'));
+      });
+      sent.on('close', () => {
+        if (!head) broken(new Error('connection closed'));
+      });
       sent.on('response', (answer: IncomingMessage) => {
         const { statusCode: status = 0, statusMessage: statusText = '', headers } = answer;
+        if (status < 200) {
+          giveUp(new Error('it answers in another protocol'));
+          return;
+        }
         const whole = { status, statusText, retryAfter: headers['retry-after'] ?? null };
         head = whole;
         const chunks: Buffer[] = [];
@@ -91,8 +123,11 @@ export function httpExchange(): Exchange {
           resolve({ ...whole, body: Buffer.concat(chunks).toString('utf8') });
         });
       });
-      if (request.signal?.aborted) onAbort();
-      else sent.end(body ?? undefined);
+      sent.end(body ?? undefined);
     });
   };
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error('the request was given up');
 }

@@ -15,11 +15,13 @@ export interface ProverParts {
   /** Of a whole handshake, from the look-up of the name on. */
   readonly timeoutMs: number;
   readonly server: Prover['server'];
+  /** Calls off what is under way. */
+  readonly stop?: AbortSignal;
 }
 
 /** A prover over TCP. */
-export function tcpProver({ clock, timeoutMs, server }: ProverParts): Prover {
-  return { server, exchange: (address, hello) => exchange(address, hello, { clock, timeoutMs }) };
+export function tcpProver({ server, ...parts }: ProverParts): Prover {
+  return { server, exchange: (address, hello) => exchange(address, hello, parts) };
 }
 
 /**
@@ -29,7 +31,7 @@ export function tcpProver({ clock, timeoutMs, server }: ProverParts): Prover {
 export async function exchange(
   { host, port }: ServerAddress,
   hello: (nonce: Uint8Array) => Uint8Array,
-  { clock, timeoutMs }: Pick<ProverParts, 'clock' | 'timeoutMs'>,
+  { clock, timeoutMs, stop }: Omit<ProverParts, 'server'>,
 ): Promise<Exchange> {
   const socket = connect({ host, port, noDelay: true });
   const calledOff: (() => void)[] = [];
@@ -37,6 +39,9 @@ export async function exchange(
     return await new Promise<Exchange>((resolve, reject) => {
       const untried = (reason: string): void => resolve({ kind: 'untried', reason: `${host}:${port}: ${reason}` });
       calledOff.push(clock.after(timeoutMs, () => untried(`no handshake within ${timeoutMs} ms`)));
+      const onStop = (): void => untried('it was called off');
+      stop?.addEventListener('abort', onStop);
+      calledOff.push(() => stop?.removeEventListener('abort', onStop));
       const soon = (act: () => void): void => void calledOff.push(clock.after(HANGS_UP_MS, () => setImmediate(act)));
       socket.on('error', error => untried(networkReason(error, [])));
       converse(socket, { resolve, reject, untried, hello, soon });

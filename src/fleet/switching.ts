@@ -84,7 +84,7 @@ export class Switching {
     if (!allowed || drain.aborted) return;
     this.#underWay.add(deviceId);
     try {
-      if (twin !== null) throw duplicate(deviceId, port.path, twin);
+      if (twin !== null) throw duplicate(deviceId, twin, port.path);
       if (row.port !== null && row.port !== port.path) {
         throw new Fault('IDENTITY_MISMATCH', `the manifest expects it at ${row.port}, and it hangs at ${port.path}`);
       }

@@ -72,15 +72,18 @@ function streamOf(bytes: Uint8Array): ReadableStream<Uint8Array> {
 async function whole(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   const reader = stream.getReader();
-  for (let next = await reader.read(); !next.done; next = await reader.read()) pieces.push(next.value);
-  const all = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) pieces.push(next.value);
+    const all = new Uint8Array(pieces.reduce((size, piece) => size + piece.length, 0));
+    let at = 0;
+    for (const piece of pieces) {
+      all.set(piece, at);
+      at += piece.length;
+    }
+    return all;
+  } finally {
+    wipe(...pieces);
   }
-  wipe(...pieces);
-  return all;
 }
 
 /** The parsing of a key costs more than its use. */

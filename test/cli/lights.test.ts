@@ -55,7 +55,7 @@ test('sim rack --boots tells what the LED of each device that starts shows, by i
   expect((await run('rekey', 4)).code).toBe(0);
 
   const leds = () => lines.filter(({ type }) => type === 'led');
-  await vi.waitUntil(() => leds().length === devices.length, { timeout: 60_000 });
+  await vi.waitUntil(() => leds().length === devices.length, { timeout: 240_000 });
   const seen = devices.map(({ deviceId }) => leds().find(led => led['deviceId'] === deviceId)!);
   expect(seen.map(({ path }) => path)).toEqual(devices.map(({ path }) => path));
   expect(seen.map(({ light, why }) => [light, why])).toEqual([

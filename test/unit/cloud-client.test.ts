@@ -96,8 +96,9 @@ describe('a send', () => {
     );
     await new Promise<void>(resolve => switching.listen(0, '127.0.0.1', resolve));
     open.push(() => new Promise(resolve => switching.close(() => resolve())));
-    const answer = await send(`http://127.0.0.1:${(switching.address() as AddressInfo).port}`);
+    const answer = await send(`http://127.0.0.1:${(switching.address() as AddressInfo).port}`, { timeoutMs: 250_000 });
     expect(answer).toMatchObject({ kind: 'unknown', status: null, mayLandLate: true });
+    expect(answer).toMatchObject({ reason: 'it answers in another protocol' });
   });
 
   test('shares its signal with many others without a warning, and leaves nothing on it', async () => {
@@ -202,6 +203,15 @@ describe('a send without a clear answer', () => {
       retryAfterMs: null,
       mayLandLate: true,
     });
+  });
+
+  test('can not land late where no connection had come about by the deadline', async () => {
+    const silent = createTcpServer(socket => socket.resume());
+    await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve));
+    open.push(() => new Promise(resolve => silent.close(() => resolve())));
+    const url = `https://127.0.0.1:${(silent.address() as AddressInfo).port}`; // which shakes no hands of TLS
+    const answer = await send(url, { timeoutMs: 200 });
+    expect(answer).toMatchObject({ kind: 'unknown', reason: 'no answer within 200 ms', mayLandLate: false });
   });
 
   test('is unknown where the signal aborts, before it and in its midst', async () => {
