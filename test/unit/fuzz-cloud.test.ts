@@ -203,7 +203,9 @@ describe('the real client', () => {
     const answer = await send();
     expectAnswer(answer);
     // The server has read the request, so it may have carried it out.
-    if (answer.kind === 'unknown' && answer.status === null) expect(answer.mayLandLate).toBe(true);
+    // On a busy machine a connection may not have come about by the deadline; then nothing can land.
+    const isLate = answer.kind === 'unknown' && answer.reason === `no answer within ${TIMEOUT_MS} ms`;
+    if (answer.kind === 'unknown' && answer.status === null && !isLate) expect(answer.mayLandLate).toBe(true);
   }
 
   test('makes one of the four kinds of an answer of any bytes', async () => {
