@@ -23,18 +23,17 @@ const REFUSED: Readonly<Record<WrongKey, Led>> = {
  * keys that lie in it, where that server is on this machine. No other is ever called.
  */
 export async function startedLed({ photon, mode }: RackDevice, prover: Prover): Promise<Led> {
-  if (mode === 'dead') return { light: 'dark', why: 'no firmware that starts' };
   const dct = photon.dct();
-  const ill = bootLed(photon) ?? keyLed(classifyPrivateKey(fieldOf(dct, DCT.DEVICE_PRIVATE_KEY)).classification);
+  const field = fieldOf(dct, DCT.DEVICE_PRIVATE_KEY);
+  const { classification, publicKey } = classifyPrivateKey(field);
+  const ill = bootLed({ bootsInto: mode === 'dead' ? 'dead' : photon.bootsInto }) ?? keyLed(classification);
   if (ill) return ill;
   const server = serverOf(fieldOf(dct, DCT.SERVER_PUBLIC_KEY), prover.server);
   if (server.kind === 'unknown') return connecting('it would connect to the server that is built into its firmware');
   if (!isLoopback(server.address.host)) {
     return connecting(`its server ${server.address.host} is not on this machine, and a virtual Photon calls no other`);
   }
-  const field = fieldOf(dct, DCT.DEVICE_PRIVATE_KEY);
   const key = parsePrivateDer(field);
-  const { publicKey } = classifyPrivateKey(field);
   if (!key || !publicKey) return connecting('it would make a key by itself, which is not played');
   const pair = { ...publicKey, privateDer: canonicalPrivateDer(key.numbers) };
   try {

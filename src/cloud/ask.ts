@@ -3,7 +3,7 @@ import { Fault } from '../core/errors.ts';
 import { isLoopback } from '../core/hosts.ts';
 import type { Secret } from '../core/secret.ts';
 import type { CloudAnswer } from './answer.ts';
-import { httpExchange, NoAnswerInTime } from './exchange.ts';
+import { httpExchange } from './exchange.ts';
 import { judgeAnswer } from './judge.ts';
 import { networkReason, neverLeft } from './reason.ts';
 
@@ -67,8 +67,7 @@ export function cloudRequests(options: CloudClientOptions): Ask {
       return { answer, body: answer.kind === 'accepted' ? said : null };
     } catch (thrown) {
       const reason = signal?.aborted ? 'interrupted before an answer came' : networkReason(thrown, secrets);
-      const left = thrown instanceof NoAnswerInTime ? !thrown.neverLeft : !neverLeft(thrown);
-      const mayLandLate = signal?.aborted === true || left;
+      const mayLandLate = signal?.aborted === true || !neverLeft(thrown);
       return { answer: { kind: 'unknown', status: null, reason, retryAfterMs: null, mayLandLate }, body: null };
     }
   };

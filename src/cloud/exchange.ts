@@ -3,6 +3,7 @@ import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import type { IncomingMessage, RequestOptions } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
+import { NoAnswerInTime } from './reason.ts';
 
 /*
  * One HTTP request and its answer, over node:http and connections that are kept. Node's fetch takes three times the
@@ -31,25 +32,14 @@ export interface ExchangeAnswer {
   readonly body: string | null;
 }
 
-/** No status came in time. */
-export class NoAnswerInTime extends Error {
-  /** No connection had come about by then, so nothing of the request has left. */
-  readonly neverLeft: boolean;
-
-  constructor(timeoutMs: number, neverLeft: boolean) {
-    super(`no answer within ${timeoutMs} ms`);
-    this.neverLeft = neverLeft;
-  }
-}
-
 /**
  * Makes one request.
  * @throws NoAnswerInTime; the signal's reason where it aborts first; what the connection failed with, with its `code`
  */
-export type Exchange = (request: ExchangeRequest) => Promise<ExchangeAnswer>;
+export type HttpExchange = (request: ExchangeRequest) => Promise<ExchangeAnswer>;
 
 /** Connections are kept among the requests of one exchange; idle ones hold no process alive. */
-export function httpExchange(): Exchange {
+export function httpExchange(): HttpExchange {
   const kept = { keepAlive: true, timeout: IDLE_MS };
   const agents = { 'http:': new HttpAgent(kept), 'https:': new HttpsAgent(kept) };
   return request => {

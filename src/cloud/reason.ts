@@ -41,11 +41,23 @@ export function networkReason(thrown: unknown, secrets: readonly string[]): stri
   return safeReason(words === undefined ? code : `${words} (${code})`, secrets);
 }
 
+/** No status came in time. */
+export class NoAnswerInTime extends Error {
+  /** No connection had come about by then, so nothing of the request has left. */
+  readonly neverLeft: boolean;
+
+  constructor(timeoutMs: number, neverLeft: boolean) {
+    super(`no answer within ${timeoutMs} ms`);
+    this.neverLeft = neverLeft;
+  }
+}
+
 /** Failures before a byte of the request had left: no connection, no name, no certificate to trust. */
 const BEFORE_SENDING = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|.*CERT.*|.*SIGNATURE)$/;
 
 /** Whether what the request failed with says that the request never left, so that it can't be carried out. */
 export function neverLeft(thrown: unknown): boolean {
+  if (thrown instanceof NoAnswerInTime) return thrown.neverLeft;
   return codesOf(causesOf(thrown)).some(code => BEFORE_SENDING.test(code));
 }
 

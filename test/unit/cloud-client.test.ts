@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { EventEmitter, getEventListeners } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import { createServer as createTcpServer, type AddressInfo } from 'node:net';
+import { createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net';
 import { inspect } from 'node:util';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createCloudClient, type CloudAnswer, type CloudClientOptions } from '#src/cloud/client.ts';
@@ -32,6 +32,14 @@ async function serve(listener: RequestListener): Promise<string> {
     await closed;
   });
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** A server that hears everything and says what `speak` does. @returns its host and port */
+async function serveTcp(speak: (socket: Socket) => void): Promise<string> {
+  const server = createTcpServer(socket => speak(socket.resume()));
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  open.push(() => new Promise(resolve => server.close(() => resolve())));
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
 function send(
@@ -91,12 +99,10 @@ describe('a send', () => {
     const one = { deviceId: DEVICE, publicKeyPem: PEM, productId: null, orderMs: 1 };
     for (let n = 0; n < 3; n += 1) expect(await client.sendPublicKey(one)).toEqual({ kind: 'accepted', status: 200 });
     expect(sockets.size).toBe(1);
-    const switching = createTcpServer(socket =>
-      socket.resume().end('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n'),
+    const switching = await serveTcp(socket =>
+      socket.end('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n'),
     );
-    await new Promise<void>(resolve => switching.listen(0, '127.0.0.1', resolve));
-    open.push(() => new Promise(resolve => switching.close(() => resolve())));
-    const answer = await send(`http://127.0.0.1:${(switching.address() as AddressInfo).port}`, { timeoutMs: 250_000 });
+    const answer = await send(`http://${switching}`, { timeoutMs: 250_000 });
     expect(answer).toMatchObject({ kind: 'unknown', status: null, mayLandLate: true });
     expect(answer).toMatchObject({ reason: 'it answers in another protocol' });
   });
@@ -187,10 +193,7 @@ describe('a send without a clear answer', () => {
   });
 
   test('is unknown where something else than HTTP answers', async () => {
-    const server = createTcpServer(socket => socket.resume().end('SSH-2.0-OpenSSH_9\r\n'));
-    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-    open.push(() => new Promise(resolve => server.close(() => resolve())));
-    const answer = await send(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const answer = await send(`http://${await serveTcp(socket => socket.end('SSH-2.0-OpenSSH_9\r\n'))}`);
     expect(answer).toMatchObject({ kind: 'unknown', status: null });
   });
 
@@ -206,11 +209,8 @@ describe('a send without a clear answer', () => {
   });
 
   test('can not land late where no connection had come about by the deadline', async () => {
-    const silent = createTcpServer(socket => socket.resume());
-    await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve));
-    open.push(() => new Promise(resolve => silent.close(() => resolve())));
-    const url = `https://127.0.0.1:${(silent.address() as AddressInfo).port}`; // which shakes no hands of TLS
-    const answer = await send(url, { timeoutMs: 200 });
+    const silent = await serveTcp(() => undefined); // which shakes no hands of TLS
+    const answer = await send(`https://${silent}`, { timeoutMs: 200 });
     expect(answer).toMatchObject({ kind: 'unknown', reason: 'no answer within 200 ms', mayLandLate: false });
   });
 

@@ -27,6 +27,13 @@ async function bench(): Promise<RecordBench & { attemptId: number }> {
   return Object.assign(record, { attemptId });
 }
 
+/** A flashing of one module that ends as through, after which `sha256` was found. */
+async function flashed({ attemptId, store, at }: Awaited<ReturnType<typeof bench>>, sha256: string): Promise<void> {
+  await store.call('beginFlash', { deviceId, attemptId, wanted: wanted(SHA.one), at });
+  const modules = [seen('system-part1', sha256)];
+  await store.call('endFlash', { flashId: 1, attemptId, endedAs: null, modules, at });
+}
+
 const EVENTS = `SELECT json_extract(body, '$.event') FROM journal WHERE device_id IS NOT NULL ORDER BY seq`;
 
 describe('what was seen of the modules of a device', () => {
@@ -79,15 +86,7 @@ describe('a flashing', () => {
 
   test('does not change by hand, and what was seen does not either', async () => {
     await using record = await bench();
-    const { attemptId, store } = record;
-    await store.call('beginFlash', { deviceId, attemptId, wanted: wanted(SHA.one), at: record.at });
-    await store.call('endFlash', {
-      flashId: 1,
-      attemptId,
-      endedAs: null,
-      modules: [seen('system-part1', SHA.one)],
-      at: record.at,
-    });
+    await flashed(record, SHA.one);
     const db = new Database(record.path);
     try {
       for (const sql of [
@@ -107,16 +106,8 @@ describe('a flashing', () => {
 
   test('that says it is through, and whose module was never seen, is found by the check', async () => {
     await using record = await bench();
-    const { attemptId, store } = record;
-    await store.call('beginFlash', { deviceId, attemptId, wanted: wanted(SHA.one), at: record.at });
-    await store.call('endFlash', {
-      flashId: 1,
-      attemptId,
-      endedAs: null,
-      modules: [seen('system-part1', SHA.two)],
-      at: record.at,
-    });
-    expect(await store.call('checkRecord', undefined)).toEqual([
+    await flashed(record, SHA.two);
+    expect(await record.store.call('checkRecord', undefined)).toEqual([
       `a flashing that is through, and a module of which was never seen whole: ${deviceId}`,
     ]);
   });
