@@ -24,7 +24,7 @@ import type { Binding } from '../vault/policy.ts';
 import type { Sealer } from '../vault/sealer.ts';
 import { threadedSealer } from '../vault/threaded-sealer.ts';
 import { vaultOf, vaultWith } from '../vault/vault.ts';
-import type { Vault } from '../vault/vault.ts';
+import type { PoolVault, Vault } from '../vault/vault.ts';
 import { workingIdentities } from '../vault/working-identities.ts';
 import type { WorkingIdentities } from '../vault/working-identities.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
@@ -72,7 +72,7 @@ export interface StationVault extends Vault {
   /** What a run seals is sealed to its working identity as well, where the station can't open it otherwise. */
   forRun(runId: number): Vault;
   /** For key pairs that are prepared: sealed to nobody else than this station, which is to use them. */
-  forPrepared(): Vault;
+  forPrepared(): PoolVault;
   /** Destroys the working identities that nothing needs any more. @returns what could not be done, in words */
   tidy(): Promise<readonly string[]>;
 }
@@ -99,7 +99,12 @@ export async function openVault(
   if (binding.policy === 'local') {
     const identity = byHand ?? (await stationIdentity(config, store));
     const local = vaultOf(identity, sealer);
-    vault = { ...local, forRun: () => local, forPrepared: () => local, tidy: () => working.tidy() };
+    vault = {
+      ...local,
+      forRun: () => local,
+      forPrepared: () => ({ ...local, sealsAsForDevices: true }),
+      tidy: () => working.tidy(),
+    };
   } else {
     await store.call('bindVault', binding);
     vault = closedVault(binding, working, byHand, sealer);
@@ -145,7 +150,7 @@ export function closedVault(
         identities: async () => (await (there ??= working.there())).map(({ identity }) => identity),
         opensAll: false,
       };
-      return vaultWith(keys, sealer);
+      return { ...vaultWith(keys, sealer), sealsAsForDevices: false };
     },
     tidy: () => working.tidy(),
   };

@@ -9,20 +9,22 @@ import type { Pool } from '../keys/supply.ts';
 import type { FleetParts } from '../fleet/options.ts';
 import type { PreparedKey } from '../store/ops/prepared-keys.ts';
 import type { Store } from '../store/store.ts';
-import type { Vault } from '../vault/vault.ts';
+import { preparedOf } from '../vault/sealed.ts';
+import type { PoolVault, Vault } from '../vault/vault.ts';
 
 /**
  * The pairs that lie prepared in the record, sealed.
  * @param warn told of a pair that could not be used: it is spent, and a fresh one does
  */
-export function keyPool(store: Pick<Store, 'call'>, vault: Vault, warn: (message: string) => void): Pool {
+export function keyPool(store: Pick<Store, 'call'>, vault: PoolVault, warn: (message: string) => void): Pool {
   return {
     count: () => store.call('preparedKeys', undefined),
     async take() {
       const taken = await store.call('takePreparedKey', { at: systemClock.now() });
       if (!taken) return null;
       try {
-        return await openPrepared(taken, vault);
+        const pair = await openPrepared(taken, vault);
+        return vault.sealsAsForDevices ? { ...pair, sealedPrivate: taken.sealed } : pair;
       } catch (error) {
         const { code, message } = toFault(error);
         if (code === 'BUG') throw error;
@@ -36,7 +38,7 @@ export function keyPool(store: Pick<Store, 'call'>, vault: Vault, warn: (message
         const sealed = await Promise.all(
           pairs.map(async ({ fingerprint, privateDer }) => ({
             fingerprint,
-            sealed: await vault.seal(privateDer, { ...aboutOf(fingerprint), at }),
+            sealed: await vault.seal(privateDer, { ...preparedOf(fingerprint), at }),
           })),
         );
         await store.call('addPreparedKeys', { pairs: sealed, at });
@@ -47,18 +49,13 @@ export function keyPool(store: Pick<Store, 'call'>, vault: Vault, warn: (message
   };
 }
 
-/** What a pair says of itself as long as it is no device's. */
-function aboutOf(fingerprint: string) {
-  return { purpose: 'prepared-key', deviceId: null, generation: null, fingerprint } as const;
-}
-
 /**
  * A prepared pair, checked against its row.
  * @returns a pair that the caller wipes
  * @throws Fault VAULT_SEALED_WRONG, VAULT_CLOSED
  */
 export async function openPrepared({ fingerprint, sealed }: PreparedKey, vault: Pick<Vault, 'open'>): Promise<KeyPair> {
-  const pair = keyPairOf(await vault.open(sealed, aboutOf(fingerprint)));
+  const pair = keyPairOf(await vault.open(sealed, preparedOf(fingerprint)));
   if (pair?.fingerprint === fingerprint) return pair;
   if (pair) wipePairs([pair]);
   throw new Fault('VAULT_SEALED_WRONG', 'it is not the one on record');
@@ -72,7 +69,11 @@ export interface SuppliedKeys extends AsyncDisposable {
 }
 
 /** The keys of a run: those that are prepared, then fresh ones, made while devices are read. */
-export async function suppliedKeys(store: Store, vault: Vault, warn: (message: string) => void): Promise<SuppliedKeys> {
+export async function suppliedKeys(
+  store: Store,
+  vault: PoolVault,
+  warn: (message: string) => void,
+): Promise<SuppliedKeys> {
   const pool = keyPool(store, vault, warn);
   const supply = await KeySupply.open({
     pool,

@@ -135,7 +135,12 @@ async function sealerOf(
   const local = vaultOf(identity);
   return {
     binding: { policy: 'local', recipients: [identity.recipient] },
-    vault: { ...local, forRun: () => local, forPrepared: () => local, tidy: () => working.tidy() },
+    vault: {
+      ...local,
+      forRun: () => local,
+      forPrepared: () => ({ ...local, sealsAsForDevices: true }),
+      tidy: () => working.tidy(),
+    },
   };
 }
 

@@ -30,22 +30,26 @@ const MAX_CONFIGURATION_BYTES = 512;
  * @throws Fault DESCRIPTOR_INVALID, or what the port throws
  */
 export async function readDescriptors(port: UsbPort): Promise<DfuDescriptors> {
-  const device = await getDescriptor(port, TYPE.DEVICE, 0, 0, 18);
+  const [device, configuration] = await Promise.all([
+    getDescriptor(port, TYPE.DEVICE, 0, 0, 18),
+    getDescriptor(port, TYPE.CONFIGURATION, 0, 0, MAX_CONFIGURATION_BYTES, 1),
+  ]);
   if (device === null || device.length < 18 || device[1] !== TYPE.DEVICE) throw invalid(port, 'the device descriptor');
   const view = new DataView(device.buffer, device.byteOffset, device.byteLength);
-  const configuration = await getDescriptor(port, TYPE.CONFIGURATION, 0, 0, MAX_CONFIGURATION_BYTES);
   if (configuration === null) throw invalid(port, 'the configuration descriptor');
   const parsed = parseConfiguration(configuration);
   if (!parsed) throw invalid(port, 'the configuration descriptor');
-  const alternates = [];
-  for (const { number, nameIndex } of parsed.alternates) {
-    alternates.push({ number, name: (await readString(port, nameIndex)) ?? '' });
-  }
+  const [serialNumber = null, ...names] = await Promise.all(
+    [view.getUint8(16), ...parsed.alternates.map(({ nameIndex }) => nameIndex)].map((index, ahead) =>
+      readString(port, index, ahead),
+    ),
+  );
+  const alternates = parsed.alternates.map(({ number }, nth) => ({ number, name: names[nth] ?? '' }));
   return {
     vendorId: view.getUint16(8, true),
     productId: view.getUint16(10, true),
     release: view.getUint16(12, true),
-    serialNumber: await readString(port, view.getUint8(16)),
+    serialNumber,
     alternates,
     transferSize: parsed.transferSize,
     dfuVersion: parsed.dfuVersion,
@@ -96,9 +100,9 @@ export function parseConfiguration(bytes: Uint8Array): Configuration | null {
   return functional && alternates.length > 0 ? { alternates, ...functional } : null;
 }
 
-async function readString(port: UsbPort, index: number): Promise<string | null> {
+async function readString(port: UsbPort, index: number, ahead = 0): Promise<string | null> {
   if (index === 0) return null;
-  const bytes = await getDescriptor(port, TYPE.STRING, index, EN_US, 255);
+  const bytes = await getDescriptor(port, TYPE.STRING, index, EN_US, 255, ahead);
   return bytes && decodeString(bytes);
 }
 
@@ -113,12 +117,14 @@ export function decodeString(bytes: Uint8Array): string | null {
   }
 }
 
+/** @param ahead how many transfers were asked for before it and have not ended */
 async function getDescriptor(
   port: UsbPort,
   type: number,
   index: number,
   language: number,
   length: number,
+  ahead = 0,
 ): Promise<Uint8Array | null> {
   const setup: ControlSetup = {
     requestType: 'standard',
@@ -127,7 +133,7 @@ async function getDescriptor(
     value: (type << 8) | index,
     index: language,
   };
-  const answer = await port.controlTransferIn(setup, length, DESCRIPTOR_TIMEOUT_MS);
+  const answer = await port.controlTransferIn(setup, length, DESCRIPTOR_TIMEOUT_MS * (ahead + 1));
   return answer.status === 'ok' ? answer.data : null;
 }
 

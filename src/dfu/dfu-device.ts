@@ -19,6 +19,8 @@ const WRITE_TIMEOUT_MS = 10_000;
 /** bwPollTimeout has 24 bits; a device that asks for more than this is not obeyed. */
 const MAX_POLL_WAIT_MS = 5000;
 const MAX_BUSY_POLLS = 20;
+/** How many blocks of a read are asked for at once. */
+const UPLOADS_AT_ONCE = 8;
 
 /**
  * One device in DFU mode, from open to closed, spoken to as its bootloader wants it (DFU 1.1; DfuSe, ST UM0424; the
@@ -131,29 +133,36 @@ export class DfuDevice {
   }
 
   /**
-   * Reads `length` bytes from `address`: one pointer, then blocks of at most 4096. Ends in dfuIDLE.
+   * Reads `length` bytes from `address`: one pointer, then blocks of at most 4096, several of them asked for at once:
+   * endpoint 0 serves them in turn. Ends in dfuIDLE.
    * @throws Fault READ_FAILED, USB_*
    */
   async read(alternate: number, address: number, length: number): Promise<Uint8Array> {
     await this.#select(alternate);
     await this.#setPointer(address, 'to-read');
     const bytes = new Uint8Array(length);
-    for (let block = 0; block * MAX_TRANSFER_BYTES < length; block += 1) {
-      const at = block * MAX_TRANSFER_BYTES;
-      const want = Math.min(MAX_TRANSFER_BYTES, length - at);
-      const answer = await this.port.controlTransferIn(
-        dfuSetup('UPLOAD', FIRST_DATA_BLOCK + block),
-        want,
-        TRANSFER_TIMEOUT_MS,
-      );
-      if (answer.status === 'stall' || answer.data.length !== want) {
-        const got = answer.status === 'stall' ? 'refused' : `gave ${answer.data.length} bytes of`;
-        throw this.#fault('READ_FAILED', `the device ${got} the ${want} at ${hexAddress(address + at)}`);
-      }
-      bytes.set(answer.data, at);
+    const blocks = Math.ceil(length / MAX_TRANSFER_BYTES);
+    for (let from = 0; from === 0 || from < blocks; from += UPLOADS_AT_ONCE) {
+      const to = Math.min(from + UPLOADS_AT_ONCE, blocks);
+      const asked: Promise<void>[] = from === 0 ? [this.#command('ABORT')] : [];
+      for (let block = from; block < to; block += 1) asked.push(this.#upload(block, address, bytes, asked.length));
+      if (to === blocks) asked.push(this.#command('ABORT', asked.length));
+      await Promise.all(asked);
     }
-    await this.#command('ABORT');
     return bytes;
+  }
+
+  /** One block behind the pointer, into its place in `bytes`. @param ahead how many transfers were asked for before it */
+  async #upload(block: number, address: number, bytes: Uint8Array, ahead: number): Promise<void> {
+    const at = block * MAX_TRANSFER_BYTES;
+    const want = Math.min(MAX_TRANSFER_BYTES, bytes.length - at);
+    const setup = dfuSetup('UPLOAD', FIRST_DATA_BLOCK + block);
+    const answer = await this.port.controlTransferIn(setup, want, TRANSFER_TIMEOUT_MS * (ahead + 1));
+    if (answer.status === 'stall' || answer.data.length !== want) {
+      const got = answer.status === 'stall' ? 'refused' : `gave ${answer.data.length} bytes of`;
+      throw this.#fault('READ_FAILED', `the device ${got} the ${want} at ${hexAddress(address + at)}`);
+    }
+    bytes.set(answer.data, at);
   }
 
   /**
@@ -243,21 +252,21 @@ export class DfuDevice {
 
   /**
    * The pointer survives alternate settings and ABORT, and begins elsewhere: it is always set. To read, the device has to
-   * be in dfuIDLE: an ABORT brings it there from dfuDNLOAD-SYNC, in which the command leaves it, without the GETSTATUS
-   * that would bring it to dfuDNLOAD-IDLE first.
+   * be in dfuIDLE: the ABORT with which a read begins brings it there from dfuDNLOAD-SYNC, in which the command leaves it,
+   * without the GETSTATUS that would bring it to dfuDNLOAD-IDLE first.
    */
   async #setPointer(address: number, purpose: 'to-read' | 'to-write'): Promise<void> {
     const failed = (): Fault => this.#fault('DFU_PROTOCOL', `the device refused the address ${hexAddress(address)}`);
-    await this.#send(0, setPointerCommand(address));
+    const sent = this.#send(0, setPointerCommand(address));
+    // The command runs in the GETSTATUS, which is asked for with it.
+    const [, status] = await Promise.all([sent, this.#statusOrStall(TRANSFER_TIMEOUT_MS + WRITE_TIMEOUT_MS)]);
     if (purpose === 'to-write') {
-      await this.#settle(0, failed);
+      await this.#settle(0, failed, status);
       return;
     }
-    const status = await this.#statusOrStall(WRITE_TIMEOUT_MS); // the command runs in it
     if (status === null || status.status !== 0) throw failed();
     if (status.state === STATE.DNBUSY) await this.#pause(status);
     else if (status.state !== STATE.DNLOAD_IDLE) throw this.#astray(0, status);
-    await this.#command('ABORT');
   }
 
   /** DNLOAD, then GETSTATUS until the device is no longer busy. */
@@ -278,9 +287,11 @@ export class DfuDevice {
     }
   }
 
-  async #settle(block: number, failed: () => Fault): Promise<void> {
+  /** @param first the answer to the first GETSTATUS, where it was asked already */
+  async #settle(block: number, failed: () => Fault, first?: DfuStatus | null): Promise<void> {
     for (let poll = 0; poll < MAX_BUSY_POLLS; poll += 1) {
-      const status = await this.#statusOrStall(WRITE_TIMEOUT_MS);
+      const asked = poll === 0 && first !== undefined;
+      const status = asked ? first : await this.#statusOrStall(WRITE_TIMEOUT_MS);
       if (status === null || status.status !== 0) throw failed();
       if (status.state === STATE.DNLOAD_IDLE) return;
       if (status.state !== STATE.DNBUSY && status.state !== STATE.DNLOAD_SYNC) {
@@ -314,8 +325,10 @@ export class DfuDevice {
     return status;
   }
 
-  async #command(request: RequestName): Promise<void> {
-    const out = await this.port.controlTransferOut(dfuSetup(request), new Uint8Array(0), TRANSFER_TIMEOUT_MS);
+  /** @param ahead how many transfers were asked for before it and have not ended */
+  async #command(request: RequestName, ahead = 0): Promise<void> {
+    const timeoutMs = TRANSFER_TIMEOUT_MS * (ahead + 1);
+    const out = await this.port.controlTransferOut(dfuSetup(request), new Uint8Array(0), timeoutMs);
     if (out.status === 'stall') throw this.#fault('DFU_PROTOCOL', `the device refused ${request}`);
   }
 

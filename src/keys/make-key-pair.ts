@@ -9,6 +9,8 @@ import { isConsistent, parsePrivateDer } from './rsa-numbers.ts';
 /** A new device key. `privateDer` is 611 bytes, canonical; wipe it after use. */
 export interface KeyPair extends PublicKey {
   readonly privateDer: Buffer;
+  /** The private half as it lies sealed already, where that is to whom everything of its device is sealed. */
+  readonly sealedPrivate?: Uint8Array;
 }
 
 export const DEVICE_KEY_BITS = 1024;

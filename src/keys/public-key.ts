@@ -1,8 +1,9 @@
 import { createPublicKey } from 'node:crypto';
 import type forge from 'node-forge';
-import { sha256Hex } from '../core/bytes.ts';
+import { sameBytes, sha256Hex } from '../core/bytes.ts';
 import { Fault } from '../core/errors.ts';
 import { asn1, jsbn, pki } from './forge.ts';
+import { bigintFromBytes } from './rsa-numbers.ts';
 
 /** A public key as it goes to the cloud and onto the record. */
 export interface PublicKey {
@@ -18,6 +19,20 @@ export interface PublicKey {
 export function publicKeyOf(n: bigint, e: bigint): PublicKey {
   const key = pki.setRsaPublicKey(bigInteger(n), bigInteger(e));
   return publicKeyFromSpki(Buffer.from(asn1.toDer(pki.publicKeyToAsn1(key)).getBytes(), 'binary'));
+}
+
+/**
+ * SubjectPublicKeyInfo of RSA-1024 with e = 65537, but for its modulus (RFC 5280, 4.1; RFC 8017, A.1.1): before it the
+ * algorithm, the tags and the modulus's zero byte, behind it the exponent.
+ */
+const BEFORE_MODULUS = Buffer.from('30819f300d06092a864886f70d010101050003818d0030818902818100', 'hex');
+const BEHIND_MODULUS = Buffer.from('0203010001', 'hex');
+
+/** The modulus of a device's public key; null where it is no RSA-1024 key with e = 65537. */
+export function modulusOf(spki: Uint8Array): bigint | null {
+  const [from, to] = [BEFORE_MODULUS.length, BEFORE_MODULUS.length + 128];
+  if (!sameBytes(spki.subarray(0, from), BEFORE_MODULUS) || !sameBytes(spki.subarray(to), BEHIND_MODULUS)) return null;
+  return bigintFromBytes(spki.subarray(from, to));
 }
 
 export function publicKeyFromSpki(spki: Buffer): PublicKey {

@@ -12,7 +12,7 @@ import {
 } from '../usb/usbip-codec.ts';
 import { encodeImportReply, encodeListReply, OP_STATUS, takeOperation } from '../usb/usbip-operations.ts';
 import { isIn } from '../usb/setup-packet.ts';
-import { WireBuffer } from '../usb/wire-buffer.ts';
+import { WireBuffer, writeFrame } from '../usb/wire-buffer.ts';
 import { Moment } from './photon-ep0.ts';
 import type { Reply } from './photon-request.ts';
 import type { RackDevice } from './rack-device.ts';
@@ -197,7 +197,7 @@ export class UsbipSession {
 
   #write(frame: Buffer): void {
     if (this.#socket.destroyed || this.#socket.writableEnded) return;
-    this.#socket.write(frame);
+    writeFrame(this.#socket, frame);
     if (this.#socket.writableLength > MAX_UNREAD_BYTES) this.#socket.destroy();
   }
 

@@ -145,7 +145,7 @@ export function takeCommand(arrived: Buffer): Taken<SubmitCommand | UnlinkComman
   const bytes = FRAME_BYTES + (direction === 'out' ? length : 0);
   if (arrived.length < bytes) return null;
   const setup = unpackSetup(arrived.subarray(40, FRAME_BYTES));
-  const data = Uint8Array.from(arrived.subarray(FRAME_BYTES, bytes));
+  const data = new Uint8Array(arrived.subarray(FRAME_BYTES, bytes));
   return { frame: { kind: 'submit', sequence, deviceNumber, direction, endpoint, length, setup, data }, bytes };
 }
 
@@ -173,6 +173,6 @@ export function takeReply(
   if (room > 0 && actualLength > room) throw new WireError(`${actualLength} bytes for a transfer that takes ${room}`);
   const bytes = FRAME_BYTES + (room > 0 ? actualLength : 0);
   if (arrived.length < bytes) return null;
-  const data = Uint8Array.from(arrived.subarray(FRAME_BYTES, bytes));
+  const data = new Uint8Array(arrived.subarray(FRAME_BYTES, bytes));
   return { frame: { kind: 'retSubmit', sequence, status, actualLength, data }, bytes };
 }

@@ -14,7 +14,7 @@ import {
   type UnlinkReply,
 } from './usbip-codec.ts';
 import { hangUp, protocolFault, type RackAddress } from './usbip-dial.ts';
-import type { WireBuffer } from './wire-buffer.ts';
+import { writeFrame, type WireBuffer } from './wire-buffer.ts';
 
 /** An imported device: its connection, from the answer to OP_REQ_IMPORT on. */
 export interface Imported {
@@ -86,7 +86,10 @@ export class UrbLink {
       const reply = await new Promise<SubmitReply>((resolve, reject) => {
         this.#urbs.set(sequence, { room: direction === 'in' ? length : 0, settle: { resolve, reject } });
         const packet = setupPacket(setup, direction, length);
-        socket.write(encodeSubmit({ sequence, deviceNumber, direction, endpoint: 0, length, setup: packet, data }));
+        writeFrame(
+          socket,
+          encodeSubmit({ sequence, deviceNumber, direction, endpoint: 0, length, setup: packet, data }),
+        );
         callOff = clock.after(timeoutMs, () => {
           this.#unlink(sequence);
           reject(timeoutFault(path, setup, timeoutMs));
@@ -129,7 +132,7 @@ export class UrbLink {
     urb.settle = null;
     const sequence = this.#nextSequence();
     this.#unlinks.set(sequence, victim);
-    this.#device.socket.write(encodeUnlink({ sequence, deviceNumber: this.#device.deviceNumber, victim }));
+    writeFrame(this.#device.socket, encodeUnlink({ sequence, deviceNumber: this.#device.deviceNumber, victim }));
   }
 
   #drain(): void {

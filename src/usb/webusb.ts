@@ -125,6 +125,8 @@ class WebUsbPort implements UsbPort {
   readonly #device: Device;
   readonly #claimed = new Set<number>();
   readonly #inFlight = new Set<InFlight>();
+  /** What was asked last and has not ended. */
+  #last: Promise<unknown> | null = null;
   #opened = false;
   /** A reset that nobody waits for any more, and that has not ended: until then nothing can be let go of. */
   #overdue = false;
@@ -186,14 +188,16 @@ class WebUsbPort implements UsbPort {
   }
 
   async controlTransferIn(setup: ControlSetup, length: number, timeoutMs: number): Promise<InResult> {
-    const result = await this.#transfer(setup, timeoutMs, () => transferIn(this.#device, setup, length, timeoutMs));
+    const ask = () => transferIn(this.#device, setup, length, timeoutMs);
+    const result = await this.#inTurn(() => this.#transfer(setup, timeoutMs, ask));
     if (result?.status !== 'ok' || !result.data) return { status: 'stall' };
     const { buffer, byteOffset, byteLength } = result.data;
     return { status: 'ok', data: new Uint8Array(buffer, byteOffset, byteLength) };
   }
 
   async controlTransferOut(setup: ControlSetup, data: Uint8Array, timeoutMs: number): Promise<OutResult> {
-    const result = await this.#transfer(setup, timeoutMs, () => transferOut(this.#device, setup, data, timeoutMs));
+    const ask = () => transferOut(this.#device, setup, data, timeoutMs);
+    const result = await this.#inTurn(() => this.#transfer(setup, timeoutMs, ask));
     return result?.status === 'ok' ? { status: 'ok', bytesWritten: result.bytesWritten } : { status: 'stall' };
   }
 
@@ -207,6 +211,20 @@ class WebUsbPort implements UsbPort {
     this.#overdue = ended === 'overdue';
     await this.close();
     if (this.#overdue) throw overdueFault(this.path);
+  }
+
+  /**
+   * After what was asked before, since the package promises no order of what is asked at once. Where that failed, nothing is
+   * sent any more, and this fails in the same way.
+   */
+  #inTurn<T>(ask: () => Promise<T>): Promise<T> {
+    const mine = this.#last ? this.#last.then(ask) : ask();
+    this.#last = mine;
+    const over = (): void => {
+      if (this.#last === mine) this.#last = null;
+    };
+    mine.then(over, over);
+    return mine;
   }
 
   /** @returns null for a stall */

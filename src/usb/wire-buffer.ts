@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { Taken } from './usbip-codec.ts';
 
 /** What has arrived on a TCP stream and was not yet taken. Frames are bounded by whoever takes them. */
@@ -19,4 +20,13 @@ export class WireBuffer {
     this.#arrived = this.#arrived.subarray(taken.bytes);
     return taken.frame;
   }
+}
+
+/** Writes a frame; what is written in one turn of the event loop goes out in one piece. */
+export function writeFrame(socket: Socket, frame: Uint8Array): void {
+  if (socket.writableCorked === 0) {
+    socket.cork();
+    process.nextTick(() => socket.uncork());
+  }
+  socket.write(frame);
 }

@@ -15,6 +15,11 @@ export interface About {
   readonly at: number;
 }
 
+/** What a pair says of itself as long as it is no device's. */
+export function preparedOf(fingerprint: string) {
+  return { purpose: 'prepared-key', deviceId: null, generation: null, fingerprint } as const;
+}
+
 const MAGIC = 'photon-fleet sealed 1\n';
 
 /**
@@ -30,7 +35,8 @@ export function envelope(about: About, bytes: Uint8Array): Buffer<ArrayBuffer> {
 }
 
 /**
- * Takes the bytes out, once what the item says of itself is what its row says.
+ * Takes the bytes out, once what the item says of itself is what its row says. The key of a device may say that it was
+ * prepared, before it was known for which device: its fingerprint tells that it is this row's.
  * @throws Fault VAULT_SEALED_WRONG
  */
 export function unwrapEnvelope(plain: Uint8Array, expected: Omit<About, 'at'>): Buffer {
@@ -40,8 +46,10 @@ export function unwrapEnvelope(plain: Uint8Array, expected: Omit<About, 'at'>): 
     throw new Fault('VAULT_SEALED_WRONG', 'a sealed item has none of our forms');
   }
   const about = parseJson(buffer.subarray(MAGIC.length, end).toString());
+  const wasPrepared = about['purpose'] === 'prepared-key' && expected.purpose === 'private-key';
+  const row = wasPrepared && expected.fingerprint !== null ? preparedOf(expected.fingerprint) : expected;
   for (const name of ['purpose', 'deviceId', 'generation', 'fingerprint'] as const) {
-    if (about[name] !== expected[name]) {
+    if (about[name] !== row[name]) {
       throw new Fault('VAULT_SEALED_WRONG', `${nameOf(expected)} is another one's (${name})`);
     }
   }

@@ -15,6 +15,12 @@ export interface Vault {
   open(sealed: Uint8Array, expected: Omit<About, 'at'>): Promise<Buffer>;
 }
 
+/** For key pairs that are prepared. */
+export interface PoolVault extends Vault {
+  /** A device's key is sealed to the very same, so that it can stay as it is when it becomes one. */
+  readonly sealsAsForDevices: boolean;
+}
+
 /** Whom a vault seals to, and as whom it opens. */
 export interface VaultKeys {
   /** age recipients, `age1…`; asked for each item. */

@@ -76,6 +76,25 @@ export function usbPortContract(name: string, makeBench: () => Promise<ContractB
       expect(port.serialNumber).toMatch(/^[0-9a-f]{24}$/i);
     });
 
+    test('carries out what is asked for at once in the order of asking', async () => {
+      await opened();
+      await port.selectAlternateInterface(0, 1);
+      const command = Buffer.alloc(5, 0x21);
+      const answers = await Promise.all([
+        port.controlTransferOut(dfu(1), command, 5000),
+        port.controlTransferIn(dfu(3), 6, 5000),
+        port.controlTransferIn(dfu(5), 1, 5000),
+        port.controlTransferOut(dfu(6), NONE, 5000),
+        port.controlTransferIn(dfu(5), 1, 5000),
+      ]);
+      expect(answers.map(({ status }) => status)).toEqual(['ok', 'ok', 'ok', 'ok', 'ok']);
+      // GETSTATUS begins the command (dfuDNBUSY, 4), GETSTATE tells that it is through (dfuDNLOAD-SYNC, 3), ABORT leads to dfuIDLE.
+      const states = answers.map(answer =>
+        'data' in answer ? [...answer.data].at(answer.data.length > 1 ? 4 : 0) : -1,
+      );
+      expect(states).toEqual([-1, 4, 3, -1, 2]);
+    });
+
     test('may be closed more than once, and opened again', async () => {
       await port.close();
       await opened();

@@ -5,8 +5,7 @@ import type { OpenWrite } from '../../core/ledger.ts';
 import { CANONICAL_PRIVATE_BYTES } from '../../keys/canonical.ts';
 import { keyPairOf } from '../../keys/key-pair-of.ts';
 import type { KeyPair } from '../../keys/make-key-pair.ts';
-import { publicKeyOf } from '../../keys/public-key.ts';
-import { parsePrivateDer } from '../../keys/rsa-numbers.ts';
+import { modulusOf } from '../../keys/public-key.ts';
 import { FIRMWARE_PRIVATE_KEY_BYTES } from '../../photon/dct.ts';
 import { firmwareReads } from '../../photon/firmware-key-reader.ts';
 import { composeBlock, dctOf } from '../block.ts';
@@ -56,14 +55,14 @@ async function usableKey(makeKey: () => Promise<KeyPair>): Promise<KeyPair> {
   throw new Fault('KEY_UNUSABLE', `${TRIES} fresh keys in a row were not readable for the firmware`);
 }
 
-/** The key as it will lie in the field, read by the firmware's own way of reading. */
-export function isUsable(pair: KeyPair): boolean {
-  if (pair.privateDer.length !== CANONICAL_PRIVATE_BYTES) return false;
-  const parsed = parsePrivateDer(pair.privateDer);
-  if (!parsed || publicKeyOf(parsed.numbers.n, parsed.numbers.e).fingerprint !== pair.fingerprint) return false;
+/** The key as it will lie in the field, read by the firmware's own way of reading: it has to be the other half of the public one. */
+export function isUsable({ privateDer, spki, fingerprint }: KeyPair): boolean {
+  if (privateDer.length !== CANONICAL_PRIVATE_BYTES || sha256Hex(spki) !== fingerprint) return false;
+  const n = modulusOf(spki);
+  if (n === null) return false;
   const field = Buffer.alloc(FIRMWARE_PRIVATE_KEY_BYTES, 0xff);
-  field.set(pair.privateDer);
-  const usable = firmwareReads(field, parsed.numbers);
+  field.set(privateDer);
+  const usable = firmwareReads(field, { n });
   wipe(field);
   return usable;
 }

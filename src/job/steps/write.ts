@@ -107,7 +107,7 @@ async function keyOf({ subject, ledger, vault, work, plan }: StepContext, at: nu
     publicPem: pem,
     algorithm: 'rsa',
     bits: plan.restore?.bits ?? DEVICE_KEY_BITS,
-    sealedPrivate: pair && (await vault.seal(pair.privateDer, about)),
+    sealedPrivate: pair && (pair.sealedPrivate ?? (await vault.seal(pair.privateDer, about))),
     productId,
   };
 }
