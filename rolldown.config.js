@@ -1,30 +1,63 @@
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 /*
  * Joins what `tsc` has made, and the packages that it uses, into a few files: a process that opens six hundred files
- * before it does anything starts three times as late. Each command stays a chunk of its own, loaded when it is asked for.
+ * before it does anything starts three times as late. Each command stays a chunk of its own, loaded when it is asked for, and
+ * each thread is one file. They are CommonJS, loaded by `src/load.ts`, since V8 keeps compiled code of scripts alone; `compile.cjs`
+ * makes that code.
+ *
  * Files lie as deep below the package as those that they are made of, so that `../../migrations` means the same.
  */
 rmSync('dist/bundle', { recursive: true, force: true });
 
-export default {
-  input: {
-    cli: 'dist/cli.js',
-    // Threads, where those who start them look for them.
-    'bundle/worker': 'dist/store/worker.js',
-    'bundle/journal/chain-thread': 'dist/store/journal/chain-thread.js',
-    'bundle/sealing-thread': 'dist/vault/sealing-thread.js',
+const COMMANDS = { main: 'dist/cli/main.js', version: 'dist/cli/version.js' };
+// By the names under which those who start them look for them, from `dist/bundle`.
+const THREADS = {
+  worker: 'dist/store/worker.js',
+  'journal/chain-thread': 'dist/store/journal/chain-thread.js',
+  'sealing-thread': 'dist/vault/sealing-thread.js',
+};
+
+for (const name of Object.keys(THREADS)) {
+  const file = `dist/bundle/${name}.js`;
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, `import { load } from '${'../'.repeat(name.split('/').length)}load.js';\nload('${name}');\n`);
+}
+
+/** What measures the width of a text is at the root of all help, and seldom used: its tables cost a third of the start. */
+const widthsWhenWanted = {
+  name: 'widths-when-wanted',
+  transform(code, id) {
+    if (!id.endsWith('/string-width/index.js')) return null;
+    return code
+      .replace(
+        'segmenter = new Intl.Segmenter()',
+        'segmenter = { segment: text => new Intl.Segmenter().segment(text) }',
+      )
+      .replace(/(\w+) = (\/\^\\p\{RGI_Emoji\}\$\/v)/, '$1 = { test: text => $2.test(text) }');
   },
+};
+
+const bundle = (input, output) => ({
+  input,
+  plugins: [widthsWhenWanted],
   // What brings machine code, looks for files beside its own, or is seldom needed and brings much.
   external: ['usb', 'serialport', 'better-sqlite3', 'pino', 'binary-version-reader'],
   platform: 'node',
   output: {
-    dir: 'dist',
-    format: 'esm',
-    entryFileNames: '[name].js',
-    chunkFileNames: 'bundle/[name]-[hash].js',
+    dir: 'dist/bundle',
+    format: 'cjs',
+    entryFileNames: '[name].cjs',
+    chunkFileNames: '[name]-[hash].cjs',
     // Names stay, for those who read a stack; what nobody runs is not scanned at every start.
     minify: { mangle: false, compress: false, codegen: true },
     comments: { legal: true, annotation: false, jsdoc: false },
+    ...output,
   },
-};
+});
+
+export default [
+  bundle(COMMANDS, {}),
+  ...Object.entries(THREADS).map(([name, file]) => bundle({ [name]: file }, { inlineDynamicImports: true })),
+];

@@ -28,7 +28,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   const context: CommandContext = { out, env: process.env, cwd: process.cwd() };
   const parser = yargs([...argv])
     .scriptName('photon-fleet')
-    .usage('$0 <command>\n\nProvisions, re-keys and audits racks of Particle Photons.')
+    // Plain ASCII, line by line, here and in what commands say of themselves: measuring the width of anything else takes tables
+    // that take longer to load than all of this.
+    .usage('$0 <command>')
+    .usage('Provisions, re-keys and audits racks of Particle Photons.')
     .option('db', { type: 'string', requiresArg: true, describe: 'The record [default: ./photon-fleet.db]' })
     .option('config', {
       type: 'string',

@@ -25,15 +25,19 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
+/** So many prepared pairs are taken, and opened, before they are asked for. They are spent, also where the run ends before. */
+const TAKEN_AHEAD = 16;
+
 /**
- * Keys for the devices of a run: those that were prepared first, then fresh ones, which are begun when a device's session
- * begins and so are made while the device is being read.
+ * Keys for the devices of a run: those that were prepared first, then fresh ones. Either kind is begun when a device's session
+ * begins, and so is opened or made while the device is being read.
  */
 export class KeySupply {
   readonly #parts: SupplyParts;
-  /** Fresh pairs that nobody has asked for yet. */
-  readonly #made: KeyPair[] = [];
+  /** Pairs that nobody has asked for yet. */
+  readonly #ready: KeyPair[] = [];
   readonly #waiting: Waiting[] = [];
+  readonly #taking = new Set<Promise<void>>();
   readonly #making = new Set<Promise<void>>();
   /** In the pool, as far as this process knows. */
   #prepared: number;
@@ -55,21 +59,16 @@ export class KeySupply {
   /** Somebody will ask for a pair soon. */
   announce(): void {
     this.#announced += 1;
-    this.#makeMore();
+    this.#beginMore();
   }
 
-  async next(): Promise<KeyPair> {
+  next(): Promise<KeyPair> {
     this.#forgetAnnounced();
-    while (this.#prepared > 0) {
-      this.#prepared -= 1;
-      const pair = await this.#parts.pool.take();
-      if (pair) return pair;
-    }
-    const made = this.#made.shift();
-    if (made) return made;
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      this.#makeMore();
+      const pair = this.#ready.shift();
+      if (pair) resolve(pair);
+      else this.#waiting.push({ resolve, reject });
+      this.#beginMore();
     });
   }
 
@@ -85,12 +84,12 @@ export class KeySupply {
       });
   }
 
-  /** Ends. Pairs that were made and nobody needed are wiped: they are no secret worth keeping. Never throws. */
+  /** Ends. Pairs that nobody needed are wiped: they are no secret worth keeping. Never throws. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#filling;
-    await Promise.all(this.#making);
-    wipePairs(this.#made.splice(0));
+    await Promise.all([...this.#taking, ...this.#making]);
+    wipePairs(this.#ready.splice(0));
   }
 
   async #fillTo(target: number): Promise<void> {
@@ -110,24 +109,41 @@ export class KeySupply {
     if (this.#announced > 0) this.#announced -= 1;
   }
 
-  #makeMore(): void {
-    const missing = this.#announced + this.#waiting.length - this.#prepared - this.#made.length - this.#making.size;
-    const room = this.#parts.atOnce - this.#making.size;
-    for (let n = 0; n < Math.min(missing, room) && !this.#closed; n += 1) {
-      const making = this.#make().finally(() => {
-        this.#making.delete(making);
-        this.#makeMore();
-      });
-      this.#making.add(making);
+  #beginMore(): void {
+    const { pool, make, atOnce } = this.#parts;
+    while (!this.#closed && this.#missing() > 0) {
+      if (this.#prepared > 0) {
+        if (this.#taking.size + this.#ready.length >= this.#waiting.length + TAKEN_AHEAD) return;
+        this.#prepared -= 1;
+        this.#begin(this.#taking, () => pool.take());
+      } else {
+        if (this.#making.size >= atOnce) return;
+        this.#begin(this.#making, make);
+      }
     }
   }
 
-  async #make(): Promise<void> {
+  #missing(): number {
+    const coming = this.#ready.length + this.#taking.size + this.#making.size;
+    return this.#announced + this.#waiting.length - coming;
+  }
+
+  #begin(running: Set<Promise<void>>, get: () => Promise<KeyPair | null>): void {
+    const one = this.#handOut(get).finally(() => {
+      running.delete(one);
+      this.#beginMore();
+    });
+    running.add(one);
+  }
+
+  /** @param get gives null where there is none after all: another one is begun then */
+  async #handOut(get: () => Promise<KeyPair | null>): Promise<void> {
     try {
-      const pair = await this.#parts.make();
+      const pair = await get();
+      if (!pair) return;
       const waiting = this.#waiting.shift();
       if (waiting) waiting.resolve(pair);
-      else this.#made.push(pair);
+      else this.#ready.push(pair);
     } catch (error) {
       const waiting = this.#waiting.shift();
       if (waiting) waiting.reject(error);

@@ -53,6 +53,24 @@ describe('the keys of a run', () => {
     expect(making).toHaveLength(0);
   });
 
+  test('are taken when they are announced, so many ahead and no more', async () => {
+    const { open, pool } = bench(0);
+    const taken: number[] = [];
+    pool.take = () => {
+      taken.push(taken.length);
+      return Promise.resolve(copyOf(0));
+    };
+    pool.count = () => Promise.resolve(40);
+    const supply = await open();
+    for (let n = 0; n < 3; n += 1) supply.announce();
+    expect(taken).toHaveLength(3);
+    for (let n = 0; n < 30; n += 1) supply.announce();
+    await turn();
+    expect(taken).toHaveLength(16);
+    await supply.next();
+    expect(taken).toHaveLength(17);
+  });
+
   test('are begun when they are announced, as many at once as may be, and handed out as they come', async () => {
     const { open, making, finish } = bench(1, { atOnce: 2 });
     const supply = await open();

@@ -133,7 +133,11 @@ async function attach(server: { host: string; port: number }, busId: string, pla
 
 /** Pulls every device, and waits until it is gone. */
 export async function unplugAll(): Promise<void> {
-  for (const port of await usedPorts()) await writeFile(`${SYSFS}/detach`, String(port));
+  for (const port of await usedPorts()) {
+    await writeFile(`${SYSFS}/detach`, String(port)).catch(async (error: unknown) => {
+      if ((await usedPorts()).has(port)) throw error; // else it has just left by itself
+    });
+  }
   await allUnplugged();
 }
 

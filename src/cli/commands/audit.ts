@@ -24,7 +24,7 @@ export const auditCommand: CommandSpec<AuditArgs> = {
         type: 'string',
         choices: ACTIONS,
         demandOption: true,
-        describe: 'verify, checkpoint, report RUN, export, weak, rebuild --check, or key (the station’s public key)',
+        describe: "verify, checkpoint, report RUN, export, weak, rebuild --check, or key (the station's public key)",
       })
       .positional('run', { type: 'number', describe: 'report: which run' })
       .option('head', {

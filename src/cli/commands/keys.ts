@@ -47,7 +47,7 @@ export const keysCommand: CommandSpec<KeysArgs> = {
       .option('identity', {
         type: 'string',
         requiresArg: true,
-        describe: 'server: a file with the identity of a recipient, where the station can’t open its backups',
+        describe: "server: a file with the identity of a recipient, where the station can't open its backups",
       })
       .option('json', { type: 'boolean', describe: 'One JSON object' }),
   examples: [

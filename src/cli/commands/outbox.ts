@@ -12,7 +12,7 @@ const STATES = ['held', 'pending', 'accepted', 'done', 'refused', 'superseded', 
 
 export const outboxCommand: CommandSpec<OutboxArgs> = {
   command: 'outbox [action] [device_id]',
-  describe: 'Sends and calls, and why they wait; `outbox retry ID`, `outbox drop ID --why "…"`',
+  describe: 'Sends and calls, and why they wait; `outbox retry ID`, `outbox drop ID --why "..."`',
   options: yargs =>
     yargs
       .positional('action', {

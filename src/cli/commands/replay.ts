@@ -19,7 +19,7 @@ export const replayCommand: CommandSpec<ReplayArgs> = {
       .option('cloud-url', {
         type: 'string',
         requiresArg: true,
-        describe: 'The cloud’s API [default: https://api.particle.io]',
+        describe: "The cloud's API [default: https://api.particle.io]",
       })
       .option('json', { type: 'boolean', describe: 'One JSON object' }),
   examples: [

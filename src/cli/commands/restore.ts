@@ -14,7 +14,7 @@ export interface RestoreArgs extends RackArgs {
 
 export const restoreCommand: CommandSpec<RestoreArgs> = {
   command: 'restore <device_id>',
-  describe: 'Write a backup’s keys back onto its device, and tell the cloud',
+  describe: "Write a backup's keys back onto its device, and tell the cloud",
   options: yargs =>
     rackOptions(
       yargs
@@ -22,12 +22,12 @@ export const restoreCommand: CommandSpec<RestoreArgs> = {
         .option('backup', {
           type: 'number',
           requiresArg: true,
-          describe: 'Its number in `history` [default: the newest one with another key than the device’s]',
+          describe: "Its number in `history` [default: the newest one with another key than the device's]",
         })
         .option('identity', {
           type: 'string',
           requiresArg: true,
-          describe: 'An age identity that opens the backup, where the station itself can’t',
+          describe: "An age identity that opens the backup, where the station itself can't",
         })
         .option('why', { type: 'string', requiresArg: true, describe: 'Why; goes on record' })
         .option('wait', {
@@ -39,7 +39,7 @@ export const restoreCommand: CommandSpec<RestoreArgs> = {
         .option('cloud-url', {
           type: 'string',
           requiresArg: true,
-          describe: 'The cloud’s API [default: https://api.particle.io]',
+          describe: "The cloud's API [default: https://api.particle.io]",
         })
         .option('json', { type: 'boolean', describe: 'One JSON object a line' }),
     ),

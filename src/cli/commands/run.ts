@@ -43,7 +43,7 @@ export const runCommand: CommandSpec<RunArgs> = {
         })
         .option('watch', { type: 'boolean', describe: 'Go on until every row is settled, or Ctrl-C' })
         .option('limit', { type: 'number', requiresArg: true, describe: 'Begin with at most this many devices' })
-        .option('only', { type: 'string', requiresArg: true, describe: 'Only these device IDs (ID,ID,…)' })
+        .option('only', { type: 'string', requiresArg: true, describe: 'Only these device IDs (ID,ID,...)' })
         .option('only-compromised', {
           type: 'boolean',
           describe: 'Only devices with a key that is marked compromised: they get a new one, settled or not',
@@ -64,7 +64,7 @@ export const runCommand: CommandSpec<RunArgs> = {
         .option('prove', {
           type: 'boolean',
           describe:
-            'Shake hands with the cloud as the device will, before it leaves: a key that can’t connect is taken back',
+            "Shake hands with the cloud as the device will, before it leaves: a key that can't connect is taken back",
         })
         .option('concurrency', { type: 'number', requiresArg: true, describe: 'Devices at once [default: 128]' })
         .option('per-hub', { type: 'number', requiresArg: true, describe: 'Devices at once on one hub [default: 64]' })
@@ -76,12 +76,12 @@ export const runCommand: CommandSpec<RunArgs> = {
         .option('cloud-url', {
           type: 'string',
           requiresArg: true,
-          describe: 'The cloud’s API [default: https://api.particle.io]',
+          describe: "The cloud's API [default: https://api.particle.io]",
         })
         .option('sim', {
           type: 'string',
           requiresArg: true,
-          describe: 'On a virtual rack of N Photons (or NxHUBS) with the manifest’s IDs',
+          describe: "On a virtual rack of N Photons (or NxHUBS) with the manifest's IDs",
         })
         .option('json', { type: 'boolean', describe: 'One JSON object a line' }),
     ),

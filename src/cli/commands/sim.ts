@@ -41,7 +41,7 @@ export const simCommand: CommandSpec<SimArgs> = {
       .option('state', {
         type: 'string',
         requiresArg: true,
-        describe: 'rack: a folder in which the devices’ flash survives this process',
+        describe: "rack: a folder in which the devices' flash survives this process",
       })
       .option('write-ms', {
         type: 'number',
@@ -82,7 +82,7 @@ export const simCommand: CommandSpec<SimArgs> = {
       .option('handshake-listen', {
         type: 'string',
         requiresArg: true,
-        describe: 'cloud: HOST:PORT for the devices’ handshake over TCP, port 0 for any free one',
+        describe: "cloud: HOST:PORT for the devices' handshake over TCP, port 0 for any free one",
       })
       .option('server-key-out', {
         type: 'string',

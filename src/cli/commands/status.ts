@@ -7,10 +7,10 @@ export interface StatusArgs {
 
 export const statusCommand: CommandSpec<StatusArgs> = {
   command: 'status [run]',
-  describe: 'A run’s rows and totals; the newest run if none is named',
+  describe: "A run's rows and totals; the newest run if none is named",
   options: yargs =>
     yargs
-      .positional('run', { type: 'number', describe: 'The run’s number' })
+      .positional('run', { type: 'number', describe: "The run's number" })
       .option('json', { type: 'boolean', describe: 'One JSON object' }),
   examples: [
     ['$0 status', 'how the newest run stands'],

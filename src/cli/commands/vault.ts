@@ -29,7 +29,7 @@ export const vaultCommand: CommandSpec<VaultArgs> = {
         array: true,
         requiresArg: true,
         nargs: 1,
-        describe: 'Seal to this age recipient (age1…; may be repeated)',
+        describe: 'Seal to this age recipient (age1...; may be repeated)',
       })
       .option('identity', {
         type: 'string',
@@ -38,7 +38,7 @@ export const vaultCommand: CommandSpec<VaultArgs> = {
       })
       .option('json', { type: 'boolean', describe: 'status: one JSON object' }),
   examples: [
-    ['$0 vault init --policy escrow --recipient age1… --recipient age1…', 'before the first run'],
+    ['$0 vault init --policy escrow --recipient age1... --recipient age1...', 'before the first run'],
     ['$0 vault rewrap --identity /media/stick/escrow.txt', 'to the recipients of the configuration'],
   ],
   run: async (args, context) => (await import('../tend-vault.ts')).tendVault(args, context),
