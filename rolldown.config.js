@@ -48,6 +48,8 @@ const bundle = (input, output) => ({
   output: {
     dir: 'dist/bundle',
     format: 'cjs',
+    // A script from V8's own code has forgotten how to import.
+    dynamicImportInCjs: false,
     entryFileNames: '[name].cjs',
     chunkFileNames: '[name]-[hash].cjs',
     // Names stay, for those who read a stack; what nobody runs is not scanned at every start.

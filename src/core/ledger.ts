@@ -103,7 +103,8 @@ export interface NewWrite {
 }
 
 export interface NewKey {
-  readonly generation: number;
+  /** null: the next one of the device, where what is sealed does not say which. */
+  readonly generation: number | null;
   readonly fingerprint: string;
   readonly publicPem: string;
   readonly algorithm: 'rsa';

@@ -23,18 +23,16 @@ export const backup: Step<Record<string, never>> = {
       work.backup = { ...work.open.backup, publicKey };
       return 'skipped';
     }
-    await readAgain(context, dct);
     const takenAt = clock.now();
     const fingerprint = publicKey?.fingerprint ?? null;
-    const sealed = await vault.seal(dct, {
-      purpose: 'backup',
-      deviceId: subject.deviceId,
-      generation: null,
-      fingerprint,
-      at: takenAt,
-    });
+    const { deviceId } = subject;
+    // Sealed in another thread meanwhile, and kept only once the bytes are proven.
+    const sealing = vault.seal(dct, { purpose: 'backup', deviceId, generation: null, fingerprint, at: takenAt });
+    sealing.catch(() => undefined); // told below, unless the read fails first
+    await readAgain(context, dct);
+    const sealed = await sealing;
     const record = { takenAt, sha256, bytes: dct.length, classification, fingerprint };
-    const { backupId } = await ledger.saveBackup({ deviceId: subject.deviceId, attemptId, ...record, sealed });
+    const { backupId } = await ledger.saveBackup({ deviceId, attemptId, ...record, sealed });
     work.backup = { backupId, ...record, publicKey };
     if (!context.plan.newKey) work.fingerprint = fingerprint;
     if (work.resume === 'conflict') {

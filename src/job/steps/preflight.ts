@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { allBytesAre, wipe } from '../../core/bytes.ts';
 import { Fault, isUnreadableDct } from '../../core/errors.ts';
+import type { OpenFlash } from '../../core/firmware-record.ts';
 import type { DfuDevice } from '../../dfu/dfu-device.ts';
 import { DCT } from '../../photon/dct.ts';
 import { idFromDct } from '../../photon/identity.ts';
@@ -23,9 +24,17 @@ export const preflight: Step<Record<string, never>> = {
   deadlineMs: 30_000,
   async run(context) {
     const { subject, device, ledger, plan, work } = context;
+    const { deviceId } = subject;
     work.alternate = dctAlternate(device);
+    // Looked up while the device is brought to rest.
+    const recorded = Promise.all([
+      plan.firmware ? null : ledger.openFlash(deviceId),
+      plan.writes ? ledger.openWrite(deviceId) : null,
+    ]);
+    recorded.catch(() => undefined); // told below, unless the device fails first
     await device.toIdle();
-    if (!plan.firmware) await checkBetweenParts(context);
+    const [openFlash, openWrite] = await recorded;
+    checkBetweenParts(device, openFlash);
     const dct = await readDct(device, work.alternate).catch(async (error: unknown) => {
       if (!isUnreadableDct(error)) throw error;
       await keepRawCopies(context);
@@ -41,7 +50,7 @@ export const preflight: Step<Record<string, never>> = {
     work.dct = dct;
     checkDctId(context, idFromDct(dct));
     if (!plan.writes) return 'ok';
-    work.open = await ledger.openWrite(subject.deviceId);
+    work.open = openWrite;
     work.resume = decideResume(work.open, dct);
     if (work.resume === 'conflict' && (context.again || plan.restore)) work.resume = 'anew';
     if (work.open && (!isOfThisJob(work.open, plan) || lacksClaimCode(work, plan))) {
@@ -62,8 +71,7 @@ export const preflight: Step<Record<string, never>> = {
  * DCT.
  * @throws Fault UNFINISHED_WRITE, RESET_NEEDED
  */
-async function checkBetweenParts({ subject, device, ledger }: StepContext): Promise<void> {
-  const last = await ledger.openFlash(subject.deviceId);
+function checkBetweenParts(device: DfuDevice, last: OpenFlash | null): void {
   if (!last) return;
   const facts = { path: device.port.path };
   if (last.endedAs === metAs(device.port)) {

@@ -99,17 +99,17 @@ async function keyOf({ subject, ledger, vault, work, plan }: StepContext, at: nu
   if (!publicKey) return null;
   const { fingerprint, pem } = publicKey;
   const { deviceId, productId } = subject;
-  const generation = await ledger.nextGeneration(deviceId);
-  const about = { purpose: 'private-key', deviceId, generation, fingerprint, at } as const;
-  return {
-    generation,
+  const key = {
     fingerprint,
     publicPem: pem,
-    algorithm: 'rsa',
+    algorithm: 'rsa' as const,
     bits: plan.restore?.bits ?? DEVICE_KEY_BITS,
-    sealedPrivate: pair && (pair.sealedPrivate ?? (await vault.seal(pair.privateDer, about))),
     productId,
   };
+  if (!pair || pair.sealedPrivate) return { ...key, generation: null, sealedPrivate: pair?.sealedPrivate ?? null };
+  const generation = await ledger.nextGeneration(deviceId);
+  const about = { purpose: 'private-key', deviceId, generation, fingerprint, at } as const;
+  return { ...key, generation, sealedPrivate: await vault.seal(pair.privateDer, about) };
 }
 
 /**

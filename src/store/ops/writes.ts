@@ -91,7 +91,7 @@ function insertKey(db: Db, { deviceId, restores, at }: NewWrite, key: NewKey): {
                        sealed_sha256, created_at)
      VALUES (?, ?, ?, ?, ?, ?, 'pre-activation', ?, ?, ?, ?)`,
     deviceId,
-    key.generation,
+    key.generation ?? nextGeneration(db, deviceId),
     key.fingerprint,
     key.algorithm,
     key.bits,
