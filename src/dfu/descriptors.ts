@@ -39,11 +39,10 @@ export async function readDescriptors(port: UsbPort): Promise<DfuDescriptors> {
   if (configuration === null) throw invalid(port, 'the configuration descriptor');
   const parsed = parseConfiguration(configuration);
   if (!parsed) throw invalid(port, 'the configuration descriptor');
-  const [serialNumber = null, ...names] = await Promise.all(
-    [view.getUint8(16), ...parsed.alternates.map(({ nameIndex }) => nameIndex)].map((index, ahead) =>
-      readString(port, index, ahead),
-    ),
-  );
+  const [serialNumber, ...names] = await Promise.all([
+    port.serialNumber === undefined ? readString(port, view.getUint8(16)) : port.serialNumber,
+    ...parsed.alternates.map(({ nameIndex }, nth) => readString(port, nameIndex, nth + 1)),
+  ]);
   const alternates = parsed.alternates.map(({ number }, nth) => ({ number, name: names[nth] ?? '' }));
   return {
     vendorId: view.getUint16(8, true),

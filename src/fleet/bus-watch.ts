@@ -23,7 +23,7 @@ export interface BusWatchEvents {
 const LOOK_EVERY_MS = 1000;
 /** Between two looks, whatever happens; and, of the time that a look took, so much. */
 const REST_MS = 50;
-const REST_FOR_LOOK = 3;
+const REST_FOR_LOOK = 6;
 
 /** What a look found, and when (monotonic) it began: devices in DFU mode, and those in normal mode. */
 interface Look {

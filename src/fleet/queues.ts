@@ -2,9 +2,9 @@ import PQueue from 'p-queue';
 import type { Clock } from '../core/clock.ts';
 
 /** So many devices at once are before their write. */
-const FRONT = 32;
+const FRONT = 24;
 /** A device that is slow before its write holds up nobody for longer than this. */
-const FRONT_MS = 200;
+const FRONT_MS = 1000;
 
 /**
  * One queue for the station and one for each hub: a device waits for its hub first, then for the station, so that a full

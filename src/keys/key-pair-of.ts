@@ -1,7 +1,7 @@
 import { wipe } from '../core/bytes.ts';
+import { readPrivateDer } from './canonical.ts';
 import type { KeyPair } from './make-key-pair.ts';
 import { publicKeyOf } from './public-key.ts';
-import { parsePrivateDer } from './rsa-numbers.ts';
 
 /**
  * The pair of a private key.
@@ -9,7 +9,7 @@ import { parsePrivateDer } from './rsa-numbers.ts';
  * @returns null, and the bytes wiped, where they hold no key whose numbers belong together
  */
 export function keyPairOf(privateDer: Buffer): KeyPair | null {
-  const parsed = parsePrivateDer(privateDer);
+  const parsed = readPrivateDer(privateDer);
   if (parsed) return { ...publicKeyOf(parsed.numbers.n, parsed.numbers.e), privateDer };
   wipe(privateDer);
   return null;

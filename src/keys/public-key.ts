@@ -3,7 +3,7 @@ import type forge from 'node-forge';
 import { sameBytes, sha256Hex } from '../core/bytes.ts';
 import { Fault } from '../core/errors.ts';
 import { asn1, jsbn, pki } from './forge.ts';
-import { bigintFromBytes } from './rsa-numbers.ts';
+import { bigintFromBytes, bigintToBytes } from './rsa-numbers.ts';
 
 /** A public key as it goes to the cloud and onto the record. */
 export interface PublicKey {
@@ -15,18 +15,21 @@ export interface PublicKey {
   readonly fingerprint: string;
 }
 
-/** The public key of a modulus and an exponent. */
-export function publicKeyOf(n: bigint, e: bigint): PublicKey {
-  const key = pki.setRsaPublicKey(bigInteger(n), bigInteger(e));
-  return publicKeyFromSpki(Buffer.from(asn1.toDer(pki.publicKeyToAsn1(key)).getBytes(), 'binary'));
-}
-
 /**
- * SubjectPublicKeyInfo of RSA-1024 with e = 65537, but for its modulus (RFC 5280, 4.1; RFC 8017, A.1.1): before it the
+ * What every device's key is: SubjectPublicKeyInfo of RSA-1024 with e = 65537, but for its modulus (RFC 5280, 4.1; RFC 8017, A.1.1): before it the
  * algorithm, the tags and the modulus's zero byte, behind it the exponent.
  */
 const BEFORE_MODULUS = Buffer.from('30819f300d06092a864886f70d010101050003818d0030818902818100', 'hex');
 const BEHIND_MODULUS = Buffer.from('0203010001', 'hex');
+
+/** The public key of a modulus and an exponent. */
+export function publicKeyOf(n: bigint, e: bigint): PublicKey {
+  if (e === 65537n && n >> 1023n === 1n) {
+    return publicKeyFromSpki(Buffer.concat([BEFORE_MODULUS, bigintToBytes(n, 128), BEHIND_MODULUS]));
+  }
+  const key = pki.setRsaPublicKey(bigInteger(n), bigInteger(e));
+  return publicKeyFromSpki(Buffer.from(asn1.toDer(pki.publicKeyToAsn1(key)).getBytes(), 'binary'));
+}
 
 /** The modulus of a device's public key; null where it is no RSA-1024 key with e = 65537. */
 export function modulusOf(spki: Uint8Array): bigint | null {

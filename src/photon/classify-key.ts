@@ -1,7 +1,7 @@
 import { allBytesAre } from '../core/bytes.ts';
+import { readPrivateDer } from '../keys/canonical.ts';
 import { publicKeyOf } from '../keys/public-key.ts';
 import type { PublicKey } from '../keys/public-key.ts';
-import { parsePrivateDer } from '../keys/rsa-numbers.ts';
 import { FIRMWARE_PRIVATE_KEY_BYTES } from './dct.ts';
 import { firmwareReads } from './firmware-key-reader.ts';
 
@@ -24,7 +24,7 @@ export function classifyPrivateKey(field: Uint8Array): ClassifiedKey {
   if (field[0] === 0xff) return { classification: 'blank', publicKey: null };
   if (allBytesAre(field.subarray(0, FIRMWARE_PRIVATE_KEY_BYTES), 0))
     return { classification: 'zeros', publicKey: null };
-  const key = parsePrivateDer(field);
+  const key = readPrivateDer(field);
   if (!key) return { classification: beginsAsKey(field) ? 'truncated' : 'other', publicKey: null };
   const publicKey = publicKeyOf(key.numbers.n, key.numbers.e);
   if (key.form === 'pkcs8') return { classification: 'pkcs8', publicKey };

@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
 import forge from 'node-forge';
 import { describe, expect, test } from 'vitest';
-import { CANONICAL_PRIVATE_BYTES, canonicalPrivateDer } from '#src/keys/canonical.ts';
+import { CANONICAL_PRIVATE_BYTES, canonicalPrivateDer, readPrivateDer } from '#src/keys/canonical.ts';
 import { makeKeyPair } from '#src/keys/make-key-pair.ts';
 import { publicKeyOf } from '#src/keys/public-key.ts';
 import { bigintFromBytes, parsePrivateDer, type RsaPrivateNumbers } from '#src/keys/rsa-numbers.ts';
@@ -20,6 +20,21 @@ describe('the canonical form of a private key', () => {
       expect(der.length).toBe(CANONICAL_PRIVATE_BYTES);
       expect(parsePrivateDer(der)).toEqual({ form: 'pkcs1', numbers: key });
     }
+  });
+
+  test('is read by its places as any parser of DER reads it, with other bytes behind it and with any byte changed', () => {
+    for (const key of allKeys()) {
+      const der = canonicalPrivateDer(key);
+      expect(readPrivateDer(Buffer.concat([der, Buffer.alloc(605, 0xff)]))).toEqual(parsePrivateDer(der));
+      expect(readPrivateDer(ordinaryDer(key))).toEqual({ form: 'pkcs1', numbers: key });
+    }
+    const der = canonicalPrivateDer(ORDINARY);
+    for (let at = 0; at < der.length; at += 1) {
+      const changed = Buffer.from(der);
+      changed[at]! ^= 1;
+      expect([at, readPrivateDer(changed)]).toEqual([at, parsePrivateDer(changed)]);
+    }
+    for (let length = 0; length < der.length; length += 1) expect(readPrivateDer(der.subarray(0, length))).toBeNull();
   });
 
   test.each(NAMED)('is a valid key for node:crypto (%s)', (_, key) => {
