@@ -45,6 +45,8 @@ const bundle = (input, output) => ({
   // What brings machine code, looks for files beside its own, or is seldom needed and brings much.
   external: ['usb', 'serialport', 'better-sqlite3', 'pino', 'binary-version-reader'],
   platform: 'node',
+  // In what yargs does with `extends` in a configuration, which nobody asks it to read.
+  onLog: (level, log, tell) => log.code !== 'EMPTY_IMPORT_META' && tell(level, log),
   output: {
     dir: 'dist/bundle',
     format: 'cjs',
@@ -61,5 +63,5 @@ const bundle = (input, output) => ({
 
 export default [
   bundle(COMMANDS, {}),
-  ...Object.entries(THREADS).map(([name, file]) => bundle({ [name]: file }, { inlineDynamicImports: true })),
+  ...Object.entries(THREADS).map(([name, file]) => bundle({ [name]: file }, { codeSplitting: false })),
 ];
