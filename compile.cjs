@@ -5,12 +5,13 @@
  * Each of the processes has this file preloaded (`node -r`), in all of its threads.
  */
 const { spawn } = require('node:child_process');
-const { mkdtempSync, rmSync, statSync, writeFileSync } = require('node:fs');
+const { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } = require('node:fs');
 const { syncBuiltinESMExports } = require('node:module');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
+const { pathToFileURL } = require('node:url');
 const vm = require('node:vm');
-const { isMainThread } = require('node:worker_threads');
+const { isMainThread, threadId } = require('node:worker_threads');
 
 const dist = join(__dirname, 'dist');
 
@@ -29,12 +30,18 @@ function keepCompiled() {
     }
   };
   syncBuiltinESMExports();
+  let packed;
+  import(pathToFileURL(join(dist, 'load.js')).href).then(load => (packed = load.packed));
   const keep = () => {
+    if (!packed) return;
     for (const [file, script] of scripts) {
-      const compiled = script.createCachedData();
+      const compiled = packed(readFileSync(file), script.createCachedData());
       // Of what several processes use, the one that used most of it knows most.
       const before = statSync(`${file}.compiled`, { throwIfNoEntry: false });
-      if (before === undefined || before.size < compiled.length) writeFileSync(`${file}.compiled`, compiled);
+      if (before !== undefined && before.size >= compiled.length) continue;
+      const fresh = `${file}.${process.pid}-${threadId}`;
+      writeFileSync(fresh, compiled);
+      renameSync(fresh, `${file}.compiled`);
     }
   };
   process.on('exit', keep);
@@ -87,7 +94,9 @@ async function ended(child) {
   const said = [];
   child.stdout.resume();
   child.stderr.on('data', piece => said.push(piece));
-  const code = child.exitCode ?? (await new Promise(resolve => child.on('close', resolve)));
-  if (code !== 0)
-    throw new Error(`${child.spawnargs.slice(4, 6).join(' ')} ended with ${code}: ${said.join('').trim()}`);
+  const isOver = child.exitCode !== null || child.signalCode !== null;
+  if (!isOver) await new Promise((resolve, reject) => child.on('close', resolve).on('error', reject));
+  const { exitCode, signalCode, spawnargs } = child;
+  if (exitCode === 0) return;
+  throw new Error(`${spawnargs.slice(4, 6).join(' ')} ended with ${exitCode ?? signalCode}: ${said.join('').trim()}`);
 }

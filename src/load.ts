@@ -1,12 +1,15 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cachedDataVersionTag } from 'node:v8';
 import { Script } from 'node:vm';
+import { crc32 } from 'node:zlib';
 
 /*
  * Loads the files that the build has joined (`dist/bundle`), each with the code that V8 made of it when it was built, as far as
- * that code is there and of this very V8: to parse and compile a megabyte anew takes as long as all of a small command.
+ * that code is there, whole, of this very file and of this very Node: to parse and compile a megabyte anew takes as long as all
+ * of a small command.
  */
 
 interface Loaded {
@@ -36,18 +39,43 @@ function loadFile(file: string): unknown {
   const folder = dirname(file);
   const outside = createRequire(file);
   const require = (id: string): unknown => (id.startsWith('.') ? loadFile(join(folder, id)) : outside(id));
-  const source = readFileSync(file, 'utf8');
-  const script = new Script(`(function (exports, require, module, __filename, __dirname) {${source}\n})`, {
+  const source = readFileSync(file);
+  const script = new Script(`(function (exports, require, module, __filename, __dirname) {${source.toString()}\n})`, {
     filename: file,
-    cachedData: compiledOf(file),
+    cachedData: compiledOf(file, source),
   });
-  (script.runInThisContext() as Factory)(module.exports, require, module, file, folder);
+  try {
+    (script.runInThisContext() as Factory)(module.exports, require, module, file, folder);
+  } catch (error) {
+    loaded.delete(file); // whoever asks again is told the same
+    throw error;
+  }
   return module.exports;
 }
 
-/** What V8 itself looks at is its own version, and how long the source is. @returns undefined where it is older than the source */
-function compiledOf(file: string): Buffer | undefined {
-  const compiled = statSync(`${file}.compiled`, { throwIfNoEntry: false });
-  if (!compiled || compiled.mtimeMs < statSync(file).mtimeMs) return undefined;
-  return readFileSync(`${file}.compiled`);
+/** How long the head is in bytes, padded: what follows is as V8 wants it aligned. */
+const HEAD_BYTES = 256;
+
+/** V8 itself looks at its version and the length of the source, and takes damaged code for good. */
+function headOf(source: Uint8Array, compiled: Uint8Array): Buffer {
+  const { version, arch, platform } = process;
+  const made = [version, arch, platform, cachedDataVersionTag(), crc32(source), crc32(compiled)].join(' ');
+  return Buffer.from(`photon-fleet compiled 1 ${made}`.padEnd(HEAD_BYTES));
+}
+
+/** Compiled code as it is kept beside its file (`main.cjs.compiled`). */
+export function packed(source: Uint8Array, compiled: Uint8Array): Buffer {
+  return Buffer.concat([headOf(source, compiled), compiled]);
+}
+
+/** @returns undefined where there is none that can be used: a start takes longer, and that is all */
+function compiledOf(file: string, source: Uint8Array): Buffer | undefined {
+  let kept: Buffer;
+  try {
+    kept = readFileSync(`${file}.compiled`);
+  } catch {
+    return undefined;
+  }
+  const compiled = kept.subarray(HEAD_BYTES);
+  return headOf(source, compiled).equals(kept.subarray(0, HEAD_BYTES)) ? compiled : undefined;
 }

@@ -65,7 +65,7 @@ export async function openPrepared({ fingerprint, sealed }: PreparedKey, vault: 
 const MOST_PREPARED = 128;
 
 export interface SuppliedKeys extends AsyncDisposable {
-  readonly parts: Pick<FleetParts, 'makeKey' | 'announceKey' | 'whileIdle'>;
+  readonly parts: Pick<FleetParts, 'makeKey' | 'announceKey' | 'callOffKey' | 'whileIdle'>;
 }
 
 /** The keys of a run: those that are prepared, then fresh ones, made while devices are read. */
@@ -85,6 +85,7 @@ export async function suppliedKeys(
     parts: {
       makeKey: () => supply.next(),
       announceKey: () => supply.announce(),
+      callOffKey: () => supply.callOff(),
       whileIdle: openRows => supply.fill(Math.min(openRows, MOST_PREPARED)),
     },
     [Symbol.asyncDispose]: () => supply.close(),

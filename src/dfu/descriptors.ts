@@ -32,7 +32,7 @@ const MAX_CONFIGURATION_BYTES = 512;
 export async function readDescriptors(port: UsbPort): Promise<DfuDescriptors> {
   const [device, configuration] = await Promise.all([
     getDescriptor(port, TYPE.DEVICE, 0, 0, 18),
-    getDescriptor(port, TYPE.CONFIGURATION, 0, 0, MAX_CONFIGURATION_BYTES, 1),
+    getDescriptor(port, TYPE.CONFIGURATION, 0, 0, MAX_CONFIGURATION_BYTES),
   ]);
   if (device === null || device.length < 18 || device[1] !== TYPE.DEVICE) throw invalid(port, 'the device descriptor');
   const view = new DataView(device.buffer, device.byteOffset, device.byteLength);
@@ -40,8 +40,8 @@ export async function readDescriptors(port: UsbPort): Promise<DfuDescriptors> {
   const parsed = parseConfiguration(configuration);
   if (!parsed) throw invalid(port, 'the configuration descriptor');
   const [serialNumber, ...names] = await Promise.all([
-    port.serialNumber === undefined ? readString(port, view.getUint8(16)) : port.serialNumber,
-    ...parsed.alternates.map(({ nameIndex }, nth) => readString(port, nameIndex, nth + 1)),
+    serialOf(port, view.getUint8(16)),
+    ...parsed.alternates.map(({ nameIndex }) => readString(port, nameIndex)),
   ]);
   const alternates = parsed.alternates.map(({ number }, nth) => ({ number, name: names[nth] ?? '' }));
   return {
@@ -99,9 +99,15 @@ export function parseConfiguration(bytes: Uint8Array): Configuration | null {
   return functional && alternates.length > 0 ? { alternates, ...functional } : null;
 }
 
-async function readString(port: UsbPort, index: number, ahead = 0): Promise<string | null> {
+/** As the port knows it already, or as the device tells it. Of one without any the port is not asked: it may open it for that. */
+async function serialOf(port: UsbPort, index: number): Promise<string | null> {
+  const known = index === 0 ? null : port.serialNumber;
+  return known === undefined ? readString(port, index) : known;
+}
+
+async function readString(port: UsbPort, index: number): Promise<string | null> {
   if (index === 0) return null;
-  const bytes = await getDescriptor(port, TYPE.STRING, index, EN_US, 255, ahead);
+  const bytes = await getDescriptor(port, TYPE.STRING, index, EN_US, 255);
   return bytes && decodeString(bytes);
 }
 
@@ -116,14 +122,12 @@ export function decodeString(bytes: Uint8Array): string | null {
   }
 }
 
-/** @param ahead how many transfers were asked for before it and have not ended */
 async function getDescriptor(
   port: UsbPort,
   type: number,
   index: number,
   language: number,
   length: number,
-  ahead = 0,
 ): Promise<Uint8Array | null> {
   const setup: ControlSetup = {
     requestType: 'standard',
@@ -132,7 +136,7 @@ async function getDescriptor(
     value: (type << 8) | index,
     index: language,
   };
-  const answer = await port.controlTransferIn(setup, length, DESCRIPTOR_TIMEOUT_MS * (ahead + 1));
+  const answer = await port.controlTransferIn(setup, length, DESCRIPTOR_TIMEOUT_MS);
   return answer.status === 'ok' ? answer.data : null;
 }
 

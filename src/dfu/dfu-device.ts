@@ -145,19 +145,19 @@ export class DfuDevice {
     for (let from = 0; from === 0 || from < blocks; from += UPLOADS_AT_ONCE) {
       const to = Math.min(from + UPLOADS_AT_ONCE, blocks);
       const asked: Promise<void>[] = from === 0 ? [this.#command('ABORT')] : [];
-      for (let block = from; block < to; block += 1) asked.push(this.#upload(block, address, bytes, asked.length));
-      if (to === blocks) asked.push(this.#command('ABORT', asked.length));
+      for (let block = from; block < to; block += 1) asked.push(this.#upload(block, address, bytes));
+      if (to === blocks) asked.push(this.#command('ABORT'));
       await Promise.all(asked);
     }
     return bytes;
   }
 
-  /** One block behind the pointer, into its place in `bytes`. @param ahead how many transfers were asked for before it */
-  async #upload(block: number, address: number, bytes: Uint8Array, ahead: number): Promise<void> {
+  /** One block behind the pointer, into its place in `bytes`. */
+  async #upload(block: number, address: number, bytes: Uint8Array): Promise<void> {
     const at = block * MAX_TRANSFER_BYTES;
     const want = Math.min(MAX_TRANSFER_BYTES, bytes.length - at);
     const setup = dfuSetup('UPLOAD', FIRST_DATA_BLOCK + block);
-    const answer = await this.port.controlTransferIn(setup, want, TRANSFER_TIMEOUT_MS * (ahead + 1));
+    const answer = await this.port.controlTransferIn(setup, want, TRANSFER_TIMEOUT_MS);
     if (answer.status === 'stall' || answer.data.length !== want) {
       const got = answer.status === 'stall' ? 'refused' : `gave ${answer.data.length} bytes of`;
       throw this.#fault('READ_FAILED', `the device ${got} the ${want} at ${hexAddress(address + at)}`);
@@ -259,7 +259,7 @@ export class DfuDevice {
     const failed = (): Fault => this.#fault('DFU_PROTOCOL', `the device refused the address ${hexAddress(address)}`);
     const sent = this.#send(0, setPointerCommand(address));
     // The command runs in the GETSTATUS, which is asked for with it.
-    const [, status] = await Promise.all([sent, this.#statusOrStall(TRANSFER_TIMEOUT_MS + WRITE_TIMEOUT_MS)]);
+    const [, status] = await Promise.all([sent, this.#statusOrStall(WRITE_TIMEOUT_MS)]);
     if (purpose === 'to-write') {
       await this.#settle(0, failed, status);
       return;
@@ -325,10 +325,8 @@ export class DfuDevice {
     return status;
   }
 
-  /** @param ahead how many transfers were asked for before it and have not ended */
-  async #command(request: RequestName, ahead = 0): Promise<void> {
-    const timeoutMs = TRANSFER_TIMEOUT_MS * (ahead + 1);
-    const out = await this.port.controlTransferOut(dfuSetup(request), new Uint8Array(0), timeoutMs);
+  async #command(request: RequestName): Promise<void> {
+    const out = await this.port.controlTransferOut(dfuSetup(request), new Uint8Array(0), TRANSFER_TIMEOUT_MS);
     if (out.status === 'stall') throw this.#fault('DFU_PROTOCOL', `the device refused ${request}`);
   }
 

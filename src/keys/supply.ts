@@ -62,6 +62,11 @@ export class KeySupply {
     this.#beginMore();
   }
 
+  /** Whoever announced that needs none after all. */
+  callOff(): void {
+    this.#forgetAnnounced();
+  }
+
   next(): Promise<KeyPair> {
     this.#forgetAnnounced();
     return new Promise((resolve, reject) => {
@@ -111,14 +116,15 @@ export class KeySupply {
 
   #beginMore(): void {
     const { pool, make, atOnce } = this.#parts;
-    while (!this.#closed && this.#missing() > 0) {
-      if (this.#prepared > 0) {
-        if (this.#taking.size + this.#ready.length >= this.#waiting.length + TAKEN_AHEAD) return;
+    for (let missing = this.#missing(); missing > 0 && !this.#closed; missing = this.#missing()) {
+      const ahead = this.#taking.size + this.#ready.length;
+      if (this.#prepared > 0 && ahead < this.#waiting.length + TAKEN_AHEAD) {
         this.#prepared -= 1;
         this.#begin(this.#taking, () => pool.take());
-      } else {
-        if (this.#making.size >= atOnce) return;
+      } else if (missing > this.#prepared && this.#making.size < atOnce) {
         this.#begin(this.#making, make);
+      } else {
+        return;
       }
     }
   }

@@ -30,6 +30,8 @@ export interface SessionParts {
   readonly makeKey: StepContext['makeKey'];
   /** A key will be asked for before long: one may be made while the device is being read. */
   readonly announceKey?: () => void;
+  /** The key that was announced is not needed after all. */
+  readonly callOffKey?: () => void;
   readonly clock: Clock;
 }
 
@@ -80,10 +82,15 @@ export async function runSession(order: SessionOrder, parts: SessionParts): Prom
   const { port, subject } = order;
   const startedAt = clock.now();
   const began = clock.monotonicMs();
-  const session = new Session(order, parts);
+  let owed = order.job.plan.newKey;
+  const makeKey: SessionParts['makeKey'] = () => {
+    owed = false;
+    return parts.makeKey();
+  };
+  const session = new Session(order, { ...parts, makeKey });
   let attemptId: number | null = null;
   let fault: Fault | null = null;
-  if (order.job.plan.newKey) parts.announceKey?.();
+  if (owed) parts.announceKey?.();
   try {
     ({ attemptId } = await ledger.beginAttempt({
       runId: order.runId,
@@ -98,6 +105,7 @@ export async function runSession(order: SessionOrder, parts: SessionParts): Prom
   } catch (error) {
     fault = toFault(error);
   } finally {
+    if (owed) parts.callOffKey?.();
     await session.close();
   }
   return {

@@ -1,6 +1,7 @@
 import { systemClock, type Clock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import type { UsbPath } from '../core/usb-path.ts';
+import { Line } from '../usb/line.ts';
 import type { ControlSetup, InResult, OutResult, UsbBus, UsbPort } from '../usb/port.ts';
 import { busyFault, goneFault, ioFault, stallFault, timeoutFault } from '../usb/port-faults.ts';
 import { DESCRIPTOR, LANGUAGE_EN_US, setInterface, setupPacket } from '../usb/setup-packet.ts';
@@ -10,6 +11,8 @@ import { Moment } from './photon-ep0.ts';
 import type { Reply } from './photon-request.ts';
 import type { RackDevice } from './rack-device.ts';
 import type { VirtualRack } from './virtual-rack.ts';
+
+const NOTHING = new Uint8Array(0);
 
 /** The rack in this process as a bus (`--sim`): the same seam as real USB, with nothing in between. */
 export function simBus(rack: VirtualRack): UsbBus {
@@ -58,6 +61,7 @@ class SimPort implements UsbPort {
   /** The bus's list of open ports. */
   readonly #openPorts: Set<SimPort>;
   readonly #claimed = new Set<number>();
+  readonly #line = new Line();
   #giveBack: (() => void) | null = null;
   #closing = new Moment();
 
@@ -115,17 +119,17 @@ class SimPort implements UsbPort {
 
   async selectAlternateInterface(interfaceNumber: number, alternateSetting: number): Promise<void> {
     const setup = setInterface(interfaceNumber, alternateSetting);
-    const result = await this.controlTransferOut(setup, new Uint8Array(0), 5000);
+    const result = await this.controlTransferOut(setup, NOTHING, 5000);
     if (result.status === 'stall') throw stallFault(this.path, setup);
   }
 
   async controlTransferIn(setup: ControlSetup, length: number, timeoutMs: number): Promise<InResult> {
-    const reply = await this.#transfer(setup, 'in', new Uint8Array(0), length, timeoutMs);
+    const reply = await this.#line.inTurn(() => this.#transfer(setup, 'in', NOTHING, length, timeoutMs));
     return reply === 'stall' ? { status: 'stall' } : { status: 'ok', data: reply };
   }
 
   async controlTransferOut(setup: ControlSetup, data: Uint8Array, timeoutMs: number): Promise<OutResult> {
-    const reply = await this.#transfer(setup, 'out', data, data.length, timeoutMs);
+    const reply = await this.#line.inTurn(() => this.#transfer(setup, 'out', data, data.length, timeoutMs));
     return reply === 'stall' ? { status: 'stall' } : { status: 'ok', bytesWritten: data.length };
   }
 

@@ -30,15 +30,18 @@ export interface Imported {
 }
 
 interface Urb {
+  readonly setup: ControlSetup;
   /** Bytes that an IN transfer takes; 0 for OUT. */
   readonly room: number;
+  readonly timeoutMs: number;
   /** Null once it was given up: its answer, if one comes, is dropped. */
   settle: { resolve(reply: SubmitReply): void; reject(fault: Fault): void } | null;
 }
 
 /**
- * The URBs of one imported device. Several may be in flight; each answer finds its own by the sequence number. An URB
- * that runs into its timeout is unlinked, and what comes for it afterwards is dropped.
+ * The URBs of one imported device. Several may be in flight, of which the device serves the first; each answer finds its own
+ * by the sequence number. Where the first runs into its timeout or fails, it and those behind it are unlinked, and what comes
+ * for them afterwards is dropped.
  */
 export class UrbLink {
   readonly #device: Imported;
@@ -46,6 +49,9 @@ export class UrbLink {
   /** Of each CMD_UNLINK on its way: the URB that it withdraws. */
   readonly #unlinks = new Map<number, number>();
   #sequence = 0;
+  /** The URB whose time runs: the first that is waited for. */
+  #timed: Urb | null = null;
+  #stopTime: () => void = () => undefined;
   #ended: Fault | null = null;
 
   constructor(device: Imported) {
@@ -79,26 +85,21 @@ export class UrbLink {
     timeoutMs: number,
   ): Promise<Uint8Array | 'stall'> {
     if (this.#ended) throw this.#ended;
-    const { socket, deviceNumber, clock, path } = this.#device;
+    const { socket, deviceNumber } = this.#device;
     const sequence = this.#nextSequence();
-    let callOff = (): void => undefined;
-    try {
-      const reply = await new Promise<SubmitReply>((resolve, reject) => {
-        this.#urbs.set(sequence, { room: direction === 'in' ? length : 0, settle: { resolve, reject } });
-        const packet = setupPacket(setup, direction, length);
-        writeFrame(
-          socket,
-          encodeSubmit({ sequence, deviceNumber, direction, endpoint: 0, length, setup: packet, data }),
-        );
-        callOff = clock.after(timeoutMs, () => {
-          this.#unlink(sequence);
-          reject(timeoutFault(path, setup, timeoutMs));
-        });
-      });
-      return this.#judge(reply);
-    } finally {
-      callOff();
+    const reply = await new Promise<SubmitReply>((resolve, reject) => {
+      const room = direction === 'in' ? length : 0;
+      this.#urbs.set(sequence, { setup, room, timeoutMs, settle: { resolve, reject } });
+      const packet = setupPacket(setup, direction, length);
+      writeFrame(socket, encodeSubmit({ sequence, deviceNumber, direction, endpoint: 0, length, setup: packet, data }));
+      this.#timeFirst();
+    });
+    const fault = this.#faultOf(reply);
+    if (fault) {
+      this.#withdrawAll(fault);
+      throw fault;
     }
+    return reply.status === ERRNO.brokenPipe ? 'stall' : reply.data;
   }
 
   /** Ends the connection, which gives the device back. */
@@ -107,18 +108,45 @@ export class UrbLink {
     await hangUp(this.#device.socket);
   }
 
-  #judge({ status, data }: SubmitReply): Uint8Array | 'stall' {
+  #faultOf({ status }: SubmitReply): Fault | null {
     switch (status) {
       case ERRNO.ok:
-        return data;
       case ERRNO.brokenPipe:
-        return 'stall';
+        return null;
       case ERRNO.noDevice:
       case ERRNO.shutdown:
-        throw goneFault(this.#device.path);
+        return goneFault(this.#device.path);
       default:
-        throw ioFault(this.#device.path, `the transfer failed on the rack with errno ${-status}`, { errno: -status });
+        return ioFault(this.#device.path, `the transfer failed on the rack with errno ${-status}`, { errno: -status });
     }
+  }
+
+  /** The device serves one after the other: the time of each begins when it is the first. */
+  #timeFirst(): void {
+    let first: Urb | null = null;
+    for (const urb of this.#urbs.values()) {
+      if (!urb.settle) continue;
+      first = urb;
+      break;
+    }
+    if (first === this.#timed) return;
+    this.#stopTime();
+    this.#timed = first;
+    this.#stopTime = () => undefined;
+    if (!first) return;
+    const { setup, timeoutMs } = first;
+    const fault = (): Fault => timeoutFault(this.#device.path, setup, timeoutMs);
+    this.#stopTime = this.#device.clock.after(timeoutMs, () => this.#withdrawAll(fault()));
+  }
+
+  /** Gives up whatever is waited for. */
+  #withdrawAll(why: Fault): void {
+    for (const [sequence, { settle }] of [...this.#urbs]) {
+      if (!settle) continue;
+      this.#unlink(sequence);
+      settle.reject(why);
+    }
+    this.#timeFirst();
   }
 
   #nextSequence(): number {
@@ -153,6 +181,7 @@ export class UrbLink {
       const urb = this.#urbs.get(reply.sequence);
       this.#urbs.delete(reply.sequence);
       urb?.settle?.resolve(reply);
+      this.#timeFirst();
       return;
     }
     const victim = this.#unlinks.get(reply.sequence);
@@ -167,6 +196,7 @@ export class UrbLink {
     for (const urb of this.#urbs.values()) urb.settle?.reject(why);
     this.#urbs.clear();
     this.#unlinks.clear();
+    this.#timeFirst();
     this.#device.socket.destroy();
     this.#device.onEnded();
   }

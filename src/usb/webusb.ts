@@ -5,6 +5,7 @@ import { systemClock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import { hubOf, parseUsbPath } from '../core/usb-path.ts';
 import type { UsbPath } from '../core/usb-path.ts';
+import { Line } from './line.ts';
 import type { ControlSetup, InResult, OutResult, UsbBus, UsbPort } from './port.ts';
 import { busyFault, goneFault, ioFault, stallFault, timeoutFault } from './port-faults.ts';
 import { setInterface } from './setup-packet.ts';
@@ -125,8 +126,8 @@ class WebUsbPort implements UsbPort {
   readonly #device: Device;
   readonly #claimed = new Set<number>();
   readonly #inFlight = new Set<InFlight>();
-  /** What was asked last and has not ended. */
-  #last: Promise<unknown> | null = null;
+  /** The package promises no order of what is asked at once. */
+  readonly #line = new Line();
   #opened = false;
   /** A reset that nobody waits for any more, and that has not ended: until then nothing can be let go of. */
   #overdue = false;
@@ -189,7 +190,7 @@ class WebUsbPort implements UsbPort {
 
   async controlTransferIn(setup: ControlSetup, length: number, timeoutMs: number): Promise<InResult> {
     const ask = () => transferIn(this.#device, setup, length, timeoutMs);
-    const result = await this.#inTurn(() => this.#transfer(setup, timeoutMs, ask));
+    const result = await this.#line.inTurn(() => this.#transfer(setup, timeoutMs, ask));
     if (result?.status !== 'ok' || !result.data) return { status: 'stall' };
     const { buffer, byteOffset, byteLength } = result.data;
     return { status: 'ok', data: new Uint8Array(buffer, byteOffset, byteLength) };
@@ -197,7 +198,7 @@ class WebUsbPort implements UsbPort {
 
   async controlTransferOut(setup: ControlSetup, data: Uint8Array, timeoutMs: number): Promise<OutResult> {
     const ask = () => transferOut(this.#device, setup, data, timeoutMs);
-    const result = await this.#inTurn(() => this.#transfer(setup, timeoutMs, ask));
+    const result = await this.#line.inTurn(() => this.#transfer(setup, timeoutMs, ask));
     return result?.status === 'ok' ? { status: 'ok', bytesWritten: result.bytesWritten } : { status: 'stall' };
   }
 
@@ -211,20 +212,6 @@ class WebUsbPort implements UsbPort {
     this.#overdue = ended === 'overdue';
     await this.close();
     if (this.#overdue) throw overdueFault(this.path);
-  }
-
-  /**
-   * After what was asked before, since the package promises no order of what is asked at once. Where that failed, nothing is
-   * sent any more, and this fails in the same way.
-   */
-  #inTurn<T>(ask: () => Promise<T>): Promise<T> {
-    const mine = this.#last ? this.#last.then(ask) : ask();
-    this.#last = mine;
-    const over = (): void => {
-      if (this.#last === mine) this.#last = null;
-    };
-    mine.then(over, over);
-    return mine;
   }
 
   /** @returns null for a stall */

@@ -36,9 +36,16 @@ export interface VaultKeys {
 export function vaultWith({ recipients, identities, opensAll, closedHint }: VaultKeys, sealer = localSealer()): Vault {
   return {
     async seal(bytes, about) {
-      const sealTo = new Set(await recipients());
-      if (sealTo.size === 0) throw new Fault('BUG', 'an item would be sealed to nobody');
-      return sealer.seal([...sealTo], envelope(about, bytes));
+      const plain = envelope(about, bytes); // as the bytes are now: the caller may go on with them
+      let sealTo: ReadonlySet<string>;
+      try {
+        sealTo = new Set(await recipients());
+        if (sealTo.size === 0) throw new Fault('BUG', 'an item would be sealed to nobody');
+      } catch (error) {
+        wipe(plain);
+        throw error;
+      }
+      return sealer.seal([...sealTo], plain);
     },
     async open(sealed, expected) {
       const opened = await sealer.open(await identities(), sealed);

@@ -184,6 +184,33 @@ export function usbPortContract(name: string, makeBench: () => Promise<ContractB
       expect(read.status === 'ok' && Buffer.from(read.data).toString()).toBe('claim');
     });
 
+    test('lets the time of a transfer begin with its turn', async () => {
+      await opened();
+      await port.selectAlternateInterface(0, 1);
+      await point(1762);
+      await port.controlTransferOut(dfu(1, 2), Buffer.from('claim'), 5000);
+      const [written, state] = await Promise.all([status(), port.controlTransferIn(dfu(5), 1, made.writeMs / 4)]);
+      expect(written).toMatchObject({ 0: 0 });
+      expect(state).toMatchObject({ status: 'ok' });
+    });
+
+    test('withdraws what was asked for behind a transfer that runs into its timeout', async () => {
+      await opened();
+      await port.selectAlternateInterface(0, 1);
+      await point(1762);
+      await port.controlTransferOut(dfu(1, 2), Buffer.from('claim'), 5000);
+      const asked = [
+        status(made.writeMs / 4),
+        port.controlTransferOut(dfu(6), NONE, 5000),
+        port.controlTransferIn(dfu(5), 1, 5000),
+      ];
+      for (const each of await Promise.allSettled(asked)) {
+        expect(each).toMatchObject({ status: 'rejected', reason: { code: 'USB_TIMEOUT' } });
+      }
+      // Nothing of it has reached the device, which would be in dfuIDLE by that ABORT.
+      expect(await status()).toMatchObject({ 0: 0, 4: 5 });
+    });
+
     test('carries several transfers at once, each with its own answer', async () => {
       await opened();
       const setup = (value: number) =>

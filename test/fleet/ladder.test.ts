@@ -297,7 +297,7 @@ describe('ask-replug: nothing more can be done from here', () => {
   });
 
   test('a device that needs every rung, one after the other, passes', async () => {
-    await using it = await climb(['write-stall:1', 'hang:upload:5', 'hang-until-reset:upload:8', 'bounce:upload:11']);
+    await using it = await climb(['write-stall:1', 'hang:upload:5', 'hang-until-reset:upload:6', 'bounce:upload:9']);
     expect(it.rungs).toEqual(['again ok', 'dfu-recovery ok', 'usb-reset ok', 're-enumerate ok']);
     await expectOneKey(it);
   });

@@ -71,6 +71,32 @@ describe('the keys of a run', () => {
     expect(taken).toHaveLength(17);
   });
 
+  test('that are called off are not begun, and what was begun is the next one’s', async () => {
+    const { open, making, finish } = bench(0, { atOnce: 1 });
+    const supply = await open();
+    supply.announce();
+    supply.announce();
+    supply.callOff();
+    finish();
+    await turn();
+    expect(making).toHaveLength(0);
+    supply.callOff();
+    supply.announce();
+    expect(making).toHaveLength(0);
+    expect((await supply.next()).fingerprint).toBe(pairs[0]!.fingerprint);
+  });
+
+  test('of which more are announced than are prepared are made beside those that are taken', async () => {
+    const { open, pool, making } = bench(0, { atOnce: 2 });
+    pool.take = () => new Promise(() => undefined);
+    pool.count = () => Promise.resolve(20);
+    const supply = await open();
+    for (let n = 0; n < 20; n += 1) supply.announce();
+    expect(making).toHaveLength(0);
+    for (let n = 0; n < 3; n += 1) supply.announce();
+    expect(making).toHaveLength(2);
+  });
+
   test('are begun when they are announced, as many at once as may be, and handed out as they come', async () => {
     const { open, making, finish } = bench(1, { atOnce: 2 });
     const supply = await open();
