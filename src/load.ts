@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cachedDataVersionTag } from 'node:v8';
 import { Script } from 'node:vm';
 import { crc32 } from 'node:zlib';
 
@@ -56,10 +55,13 @@ function loadFile(file: string): unknown {
 /** How long the head is in bytes, padded: what follows is as V8 wants it aligned. */
 const HEAD_BYTES = 256;
 
-/** V8 itself looks at its version and the length of the source, and takes damaged code for good. */
+/**
+ * V8 itself looks at its version, its flags and the length of the source, and takes damaged code for good. On another processor
+ * of the same kind the code is as good as here: it is V8's own, and none of a machine.
+ */
 function headOf(source: Uint8Array, compiled: Uint8Array): Buffer {
-  const { version, arch, platform } = process;
-  const made = [version, arch, platform, cachedDataVersionTag(), crc32(source), crc32(compiled)].join(' ');
+  const { version, versions, arch, platform } = process;
+  const made = [version, versions.v8, arch, platform, crc32(source), crc32(compiled)].join(' ');
   return Buffer.from(`photon-fleet compiled 1 ${made}`.padEnd(HEAD_BYTES));
 }
 
