@@ -9,6 +9,7 @@ const { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync }
 const { syncBuiltinESMExports } = require('node:module');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
+const { createInterface } = require('node:readline');
 const { pathToFileURL } = require('node:url');
 const vm = require('node:vm');
 const { isMainThread, threadId } = require('node:worker_threads');
@@ -51,19 +52,19 @@ function keepCompiled() {
 
 async function provision() {
   const folder = mkdtempSync(join(tmpdir(), 'photon-fleet-build-'));
-  const servers = [];
+  const simulators = [];
   try {
     const rack = await serve('rack', '--count', '4', '--hubs', '2', '--write-ms', '1');
     const cloud = await serve('cloud');
     const manifest = join(folder, 'rack.csv');
-    writeFileSync(manifest, ['device_id', ...rack.said.devices.map(({ deviceId }) => deviceId), ''].join('\n'));
+    writeFileSync(manifest, ['device_id', ...rack.devices.map(({ deviceId }) => deviceId), ''].join('\n'));
     const db = ['--db', join(folder, 'fleet.db')];
-    const env = { PARTICLE_ACCESS_TOKEN: 'none', PHOTON_FLEET_CLOUD_URL: cloud.said.url };
+    const env = { PARTICLE_ACCESS_TOKEN: 'none', PHOTON_FLEET_CLOUD_URL: cloud.url };
     await ended(start(['keys', 'prepare', '--count', '2', ...db]));
-    await ended(start(['run', manifest, '--rack', rack.said.address, ...db], env));
+    await ended(start(['run', manifest, '--rack', rack.address, ...db], env));
     await ended(start(['--help']));
   } finally {
-    for (const { child } of servers) {
+    for (const child of simulators) {
       child.kill('SIGINT');
       await ended(child).catch(() => undefined);
     }
@@ -83,8 +84,8 @@ async function provision() {
   /** Starts a simulator. @returns what its first line says */
   async function serve(...args) {
     const child = start(['sim', ...args, '--listen', '127.0.0.1:0', '--json']);
-    servers.push({ child });
-    for await (const line of require('node:readline').createInterface(child.stdout)) return { said: JSON.parse(line) };
+    simulators.push(child);
+    for await (const line of createInterface(child.stdout)) return JSON.parse(line);
     throw new Error(`${args[0]} did not start`);
   }
 }

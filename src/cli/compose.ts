@@ -98,13 +98,7 @@ export async function openVault(
   let vault: StationVault;
   if (binding.policy === 'local') {
     const identity = byHand ?? (await stationIdentity(config, store));
-    const local = vaultOf(identity, sealer);
-    vault = {
-      ...local,
-      forRun: () => local,
-      forPrepared: () => ({ ...local, sealsAsForDevices: true }),
-      tidy: () => working.tidy(),
-    };
+    vault = openedVault(identity, working, sealer);
   } else {
     await store.call('bindVault', binding);
     vault = closedVault(binding, working, byHand, sealer);
@@ -120,6 +114,17 @@ export function workingOf(config: Config, store: Store): WorkingIdentities {
     list: () => store.call('workingIdentities', undefined),
     noteDestroyed: recipient => store.call('noteWorkingIdentityDestroyed', { recipient, at: systemClock.now() }),
   });
+}
+
+/** A vault that seals everything to one identity, and opens it with that. */
+export function openedVault(identity: StationIdentity, working: WorkingIdentities, sealer?: Sealer): StationVault {
+  const vault = vaultOf(identity, sealer);
+  return {
+    ...vault,
+    forRun: () => vault,
+    forPrepared: () => ({ ...vault, sealsAsForDevices: true }),
+    tidy: () => working.tidy(),
+  };
 }
 
 /** A vault that the station can't open, but for what it has begun itself. */

@@ -19,6 +19,7 @@ import {
   identityByHand,
   identityPath,
   openRecord,
+  openedVault,
   openRecordForWork,
   stationIdentity,
   workingOf,
@@ -132,16 +133,7 @@ async function sealerOf(
     throw new Fault('VAULT_IDENTITY', `the identity file ${path} is not the one that the rewrap was begun with`);
   }
   const identity = there ?? (await makeIdentity(path));
-  const local = vaultOf(identity);
-  return {
-    binding: { policy: 'local', recipients: [identity.recipient] },
-    vault: {
-      ...local,
-      forRun: () => local,
-      forPrepared: () => ({ ...local, sealsAsForDevices: true }),
-      tidy: () => working.tidy(),
-    },
-  };
+  return { binding: { policy: 'local', recipients: [identity.recipient] }, vault: openedVault(identity, working) };
 }
 
 /** Everything that is sealed, after what an earlier rewrap has done. */

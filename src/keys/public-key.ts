@@ -16,8 +16,8 @@ export interface PublicKey {
 }
 
 /**
- * What every device's key is: SubjectPublicKeyInfo of RSA-1024 with e = 65537, but for its modulus (RFC 5280, 4.1; RFC 8017, A.1.1): before it the
- * algorithm, the tags and the modulus's zero byte, behind it the exponent.
+ * What every device's key is: SubjectPublicKeyInfo of RSA-1024 with e = 65537, but for its modulus (RFC 5280, 4.1; RFC 8017,
+ * A.1.1): before it the algorithm, the tags and the modulus's zero byte, behind it the exponent.
  */
 const BEFORE_MODULUS = Buffer.from('30819f300d06092a864886f70d010101050003818d0030818902818100', 'hex');
 const BEHIND_MODULUS = Buffer.from('0203010001', 'hex');

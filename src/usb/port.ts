@@ -10,8 +10,8 @@ import type { UsbPath } from '../core/usb-path.ts';
  *   USB_IO, DESCRIPTOR_INVALID;
  * - transfers that are asked for at once, without waiting for each other, are carried out in the order of asking; where one
  *   throws, those behind it are withdrawn and throw the same, and a stall is no reason for that;
- * - every transfer takes a timeout in milliseconds, which is never optional; its time begins with its turn. After a timeout the request has been
- *   cancelled on the host; the device may still carry it out.
+ * - every transfer takes a timeout in milliseconds, which is never optional; its time begins with its turn. After a timeout
+ *   the request has been cancelled on the host; the device may still carry it out.
  */
 export interface UsbPort {
   readonly path: UsbPath;
