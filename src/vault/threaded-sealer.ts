@@ -22,16 +22,17 @@ const IDLE_MS = 3000;
 /**
  * A sealer in a thread of its own, so that the event loop, which every device waits for, does not. The thread is started
  * at once, loads the package meanwhile, and keeps no process alive that waits for nothing of it.
+ * @param file what the thread runs
  */
-export function threadedSealer(): Sealer {
-  let thread: SealingThread | null = new SealingThread();
+export function threadedSealer(file = new URL('./sealing-thread.js', import.meta.url)): Sealer {
+  let thread: SealingThread | null = new SealingThread(file);
   let resting = (): void => undefined;
   const ask = async (
     request: Without<SealingRequest, 'id'>,
     moved: readonly ArrayBuffer[] = [],
   ): Promise<SealingReply> => {
     resting();
-    thread ??= new SealingThread();
+    thread ??= new SealingThread(file);
     try {
       return await thread.ask(request, moved);
     } finally {
@@ -59,14 +60,13 @@ export function threadedSealer(): Sealer {
 }
 
 class SealingThread {
-  readonly #worker = new Worker(new URL('./sealing-thread.js', import.meta.url), {
-    resourceLimits: { maxYoungGenerationSizeMb: 8 },
-  });
+  readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
   #nextId = 1;
   #gone: Fault | null = null;
 
-  constructor() {
+  constructor(file: URL) {
+    this.#worker = new Worker(file, { resourceLimits: { maxYoungGenerationSizeMb: 8 } });
     this.#worker.on('error', error => this.#fail(`died: ${error.message}`));
     this.#worker.on('exit', () => this.#fail('has ended'));
     this.#worker.on('message', (reply: SealingReply) => {
