@@ -14,12 +14,12 @@ async function leaving(script: Script): Promise<{ port: ScriptedPort; left: Prom
 
 describe('a device leaves DFU mode', () => {
   test.each(['new', 'old'] as const)(
-    'with a %s bootloader: an empty DNLOAD, one GETSTATUS, and half a second later it is gone',
+    'with a %s bootloader: from alternate setting 0, an empty DNLOAD, one GETSTATUS, and half a second later it is gone',
     async bootloader => {
       const clock = new ManualClock();
       const { device, on, asked } = await dfuBench(null, { bootloader, clock });
       await device.leave();
-      expect(asked()).toEqual(['dnload 2 +0', 'getstatus']);
+      expect(asked()).toEqual(['select 0', 'dnload 2 +0', 'getstatus']);
       expect(on.onBus).toBe(true);
       await device.close();
       await clock.advance(500);
@@ -48,6 +48,12 @@ describe('a device leaves DFU mode', () => {
     };
     const { left } = await leaving({ on: { DNLOAD: gone } });
     await expect(left).resolves.toBeUndefined();
+  });
+
+  test('though it refuses the alternate setting that the kernel would select while it is gone', async () => {
+    const { left, port } = await leaving({ select: 'stall', statuses: [5] });
+    await expect(left).resolves.toBeUndefined();
+    expect(port.names).toEqual(['DNLOAD', 'GETSTATUS']);
   });
 
   test('though the stall of an earlier write hits its GETSTATUS, which is asked once more', async () => {

@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { systemClock } from '#src/core/clock.ts';
+import { DfuDevice } from '#src/dfu/dfu-device.ts';
 import { parseFault } from '#src/sim/rack-faults.ts';
 import type { UsbPort } from '#src/usb/port.ts';
 import { usbPortContract } from '../contract/usb-port.contract.ts';
@@ -120,6 +122,16 @@ describe('this machine’s bus', () => {
     } finally {
       await cable.close();
     }
+  });
+
+  test('asks nothing more of a device that leaves, while it lets go of it', async () => {
+    const device = await DfuDevice.open(ports[0]!, systemClock);
+    await device.read(1, 0, 64);
+    await device.leave();
+    const { record } = bench.rack.devices[0]!.photon;
+    const { other } = record.counts;
+    await device.close();
+    expect(record.counts.other).toBe(other);
   });
 
   test('lets the process end by itself once it is closed', async () => {
