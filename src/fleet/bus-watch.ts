@@ -20,10 +20,15 @@ export interface BusWatchEvents {
   readonly onTrouble: (bus: UsbBus, fault: Fault) => void;
 }
 
-const LOOK_EVERY_MS = 1000;
-/** Between two looks, whatever happens; and, of the time that a look took, so much. */
-const REST_MS = 50;
-const REST_FOR_LOOK = 6;
+/*
+ * A look costs something for each device that is there, and below an emulated kernel it takes a second: the more it takes, the
+ * longer is the rest. Between two looks, whatever happens, and where nothing does:
+ */
+const REST = { leastMs: 50, timesLook: 6, mostMs: 3000 };
+const IDLE = { leastMs: 1000, timesLook: 20, mostMs: 6000 };
+
+const restAfter = (tookMs: number, { leastMs, timesLook, mostMs }: typeof REST): number =>
+  Math.min(Math.max(leastMs, timesLook * tookMs), mostMs);
 
 /** What a look found, and when (monotonic) it began: devices in DFU mode, and those in normal mode. */
 interface Look {
@@ -96,16 +101,15 @@ export class BusWatch {
   }
 
   async #lookOnAndOn(): Promise<void> {
+    let tookMs = Math.max(...this.#buses.map(({ lookedMs = 0 }) => lookedMs));
     for (;;) {
-      await this.#clock.sleep(LOOK_EVERY_MS, this.#wake.signal);
+      await this.#clock.sleep(restAfter(tookMs, IDLE), this.#wake.signal);
       if (this.#stop.signal.aborted) return;
       this.#wake = new AbortController();
       const atMs = this.#clock.monotonicMs();
       await this.#look();
-      // While a rack leaves, event follows event; a look at the bus costs something for each device that is there.
-      const tookMs = this.#clock.monotonicMs() - atMs;
-      const restMs = Math.min(Math.max(REST_MS, REST_FOR_LOOK * tookMs), LOOK_EVERY_MS);
-      await this.#clock.sleep(restMs, this.#stop.signal);
+      tookMs = this.#clock.monotonicMs() - atMs;
+      await this.#clock.sleep(restAfter(tookMs, REST), this.#stop.signal); // while a rack leaves, event follows event
     }
   }
 
