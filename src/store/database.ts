@@ -39,6 +39,8 @@ export function openDatabase({ path, create, migrationsDir, operator = 'unknown'
     checkOwner(raw, path, migrations.length);
     raw.pragma('journal_mode = WAL');
     raw.pragma('synchronous = FULL');
+    raw.pragma('temp_store = MEMORY'); // notes of changes, and what a savepoint keeps, in no file
+    raw.pragma('wal_autocheckpoint = 4000'); // a rack's work in one go: checked in when the record is closed
     raw.pragma('foreign_keys = ON');
     raw.pragma('trusted_schema = OFF');
     raw.pragma('secure_delete = ON'); // what was sealed anew is not to stay in free pages
