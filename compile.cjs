@@ -10,7 +10,6 @@ const { syncBuiltinESMExports } = require('node:module');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 const { createInterface } = require('node:readline');
-const { pathToFileURL } = require('node:url');
 const vm = require('node:vm');
 const { isMainThread, threadId } = require('node:worker_threads');
 
@@ -31,10 +30,8 @@ function keepCompiled() {
     }
   };
   syncBuiltinESMExports();
-  let packed;
-  import(pathToFileURL(join(dist, 'load.js')).href).then(load => (packed = load.packed));
+  const { packed } = require(join(dist, 'bundle', 'load.cjs'));
   const keep = () => {
-    if (!packed) return;
     for (const [file, script] of scripts) {
       const compiled = packed(readFileSync(file), script.createCachedData());
       // Of what several processes use, the one that used most of it knows most.

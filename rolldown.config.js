@@ -11,7 +11,7 @@ import { dirname, resolve } from 'node:path';
  */
 rmSync('dist/bundle', { recursive: true, force: true });
 
-const COMMANDS = { main: 'dist/cli/main.js', version: 'dist/cli/version.js' };
+const COMMANDS = { main: 'dist/cli/main.js', version: 'dist/cli/version.js', early: 'dist/cli/early.js' };
 // By the names under which those who start them look for them, from `dist/bundle`.
 const THREADS = {
   worker: 'dist/store/worker.js',
@@ -22,7 +22,11 @@ const THREADS = {
 for (const name of Object.keys(THREADS)) {
   const file = `dist/bundle/${name}.js`;
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `import { load } from '${'../'.repeat(name.split('/').length)}load.js';\nload('${name}');\n`);
+  const { length: depth } = name.split('/');
+  const begin = `const { createRequire } = process.getBuiltinModule('node:module');
+createRequire(import.meta.url)('${'../'.repeat(depth - 1) || './'}load.cjs').load('${name}');
+`;
+  writeFileSync(file, begin);
 }
 
 /** What measures the width of a text is at the root of all help, and seldom used: its tables cost a third of the start. */
@@ -36,6 +40,18 @@ const widthsWhenWanted = {
         'segmenter = { segment: text => new Intl.Segmenter().segment(text) }',
       )
       .replace(/(\w+) = (\/\^\\p\{RGI_Emoji\}\$\/v)/, '$1 = { test: text => $2.test(text) }');
+  },
+};
+
+/** The machine code by its name: what looks for it asks for the files around it a hundred times. */
+const sqliteByName = {
+  name: 'sqlite-by-name',
+  transform(code, id) {
+    if (!id.endsWith('/better-sqlite3/lib/database.js')) return null;
+    return code.replace(
+      "require('bindings')('better_sqlite3.node')",
+      "require('better-sqlite3/build/Release/better_sqlite3.node')",
+    );
   },
 };
 
@@ -72,9 +88,9 @@ const ageByNode = {
 
 const bundle = (input, output) => ({
   input,
-  plugins: [widthsWhenWanted, ageByNode],
+  plugins: [widthsWhenWanted, sqliteByName, ageByNode],
   // What brings machine code, looks for files beside its own, or is seldom needed and brings much.
-  external: ['usb', 'serialport', 'better-sqlite3', 'pino', 'binary-version-reader'],
+  external: ['usb', 'serialport', /\.node$/, 'pino', 'binary-version-reader'],
   platform: 'node',
   // In what yargs does with `extends` in a configuration, which nobody asks it to read.
   onLog: (level, log, tell) => log.code !== 'EMPTY_IMPORT_META' && tell(level, log),
@@ -92,7 +108,24 @@ const bundle = (input, output) => ({
   },
 });
 
+/** What a run loads in any case; a road to devices, and what draws tables, is loaded by those who want it. */
+const USED_BY_RUN =
+  /\/dist\/(core|config|manifest|keys|store|cloud|vault|audit|photon|dfu|job|session|fleet|cli(?!\/version)|usb\/(port-faults|setup-packet|usb-descriptors))[/.](?!examine)|\/node_modules\/(yaml|zod|csv-parse|p-queue|p-timeout|eventemitter3|@scure|node-forge)\//;
+
 export default [
-  bundle(COMMANDS, {}),
+  bundle(COMMANDS, {
+    // Each file that has to be opened costs as much as ten kilobytes of it: what several commands use is in two.
+    codeSplitting: {
+      groups: [
+        {
+          name: 'base',
+          test: /\/dist\/(core\/(errors|fault-codes|fail-points|threads)|cli\/exit-codes|\w+\/\w+-threads)\.js$|\/(ansi-styles|get-east-asian-width)\//,
+          priority: 2,
+        },
+        { name: 'work', test: USED_BY_RUN, minShareCount: 2, priority: 1 },
+      ],
+    },
+  }),
+  bundle({ load: 'dist/load.js' }, { codeSplitting: false }),
   ...Object.entries(THREADS).map(([name, file]) => bundle({ [name]: file }, { codeSplitting: false })),
 ];

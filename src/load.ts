@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
 import { crc32 } from 'node:zlib';
 
 /*
  * Loads the files that the build has joined (`dist/bundle`), each with the code that V8 made of it when it was built, as far as
  * that code is there, whole, of this very file and of this very Node: to parse and compile a megabyte anew takes as long as all
- * of a small command.
+ * of a small command. It lies among them itself, as CommonJS too: what imports one of Node's own modules has all looked at that
+ * this module exports, and so loaded much that nobody wants.
  */
 
 interface Loaded {
@@ -27,7 +27,7 @@ const loaded = new Map<string, Loaded>();
 
 /** What a file of the bundle exports. @param name without folder and ending: `main` */
 export function load<T>(name: string): T {
-  return loadFile(join(dirname(fileURLToPath(import.meta.url)), 'bundle', `${name}.cjs`)) as T;
+  return loadFile(join(import.meta.dirname, `${name}.cjs`)) as T;
 }
 
 function loadFile(file: string): unknown {

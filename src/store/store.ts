@@ -1,9 +1,10 @@
 import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { Fault } from '../core/errors.ts';
 import { fromPlain } from './messages.ts';
 import type { Reply, Request, WorkerSettings } from './messages.ts';
 import type { OperationInput, OperationName, OperationOutput } from './operations.ts';
+import { recordThreads } from './record-threads.ts';
 
 interface Waiting {
   readonly resolve: (output: unknown) => void;
@@ -55,11 +56,8 @@ export class Store {
       locks: options.locks ?? [],
       operator: options.operator ?? 'unknown',
     };
-    const worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: settings,
-      // What an operation leaves behind is garbage at once: a small nursery does.
-      resourceLimits: { maxYoungGenerationSizeMb: 8 },
-    });
+    const worker = recordThreads.take();
+    worker.postMessage(settings);
     await new Promise<void>((resolve, reject) => {
       worker.once('error', reject);
       worker.once('message', ([reply]: readonly Reply[]) => {

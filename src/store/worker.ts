@@ -1,4 +1,4 @@
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { armFailPoint, failPoint } from '../core/fail-points.ts';
 import { asFault, openDatabase } from './database.ts';
 import type { Db } from './db.ts';
@@ -10,12 +10,13 @@ import { perform } from './perform.ts';
 import { takeLock } from './station-lock.ts';
 
 /*
- * The thread that owns the database. Requests that came while a commit was on its way are committed together: one
+ * The thread that owns the database, which the first message names. Requests that came while a commit was on its way are committed together: one
  * transaction, a savepoint each, so that one failure doesn't undo its neighbours. No reply goes before the commit.
  */
 
-const settings = workerData as WorkerSettings;
 const locks: (() => void)[] = [];
+/** Of the database, for what is said of a fault. */
+let path = '';
 let db: Db | undefined;
 let queue: Request[] = [];
 let scheduled = false;
@@ -68,7 +69,7 @@ function commit(open: Db, requests: readonly Request[]): void {
       } catch (error) {
         if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
         open.run('ROLLBACK TO one');
-        replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) });
+        replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, path)) });
       }
       open.run('RELEASE one');
     }
@@ -76,7 +77,7 @@ function commit(open: Db, requests: readonly Request[]): void {
     for (const { name } of requests) failPoint(`record:${name}:committed`);
   } catch (error) {
     if (open.raw.inTransaction) open.run('ROLLBACK');
-    const fault = toPlain(asFault(error, settings.path));
+    const fault = toPlain(asFault(error, path));
     post(requests.map(({ id }) => ({ type: 'failed', id, fault })));
     return;
   }
@@ -88,7 +89,7 @@ function answered(open: Db, request: Request): Reply {
   try {
     return { type: 'done', id: request.id, output: performed(open, request) };
   } catch (error) {
-    return { type: 'failed', id: request.id, fault: toPlain(asFault(error, settings.path)) };
+    return { type: 'failed', id: request.id, fault: toPlain(asFault(error, path)) };
   }
 }
 
@@ -102,19 +103,24 @@ function shut(): void {
   parentPort?.close();
 }
 
-try {
-  armFailPoint(process.env);
-  for (const lock of settings.locks) locks.push(takeLock(lock));
-  db = openDatabase(settings);
-  parentPort?.on('message', (asked: readonly Request[]) => {
-    queue.push(...asked);
-    if (scheduled) return;
-    scheduled = true;
-    setImmediate(flush);
-  });
-  post([{ type: 'ready' }]);
-} catch (error) {
-  for (const release of locks.reverse()) release();
-  post([{ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) }]);
-  parentPort?.close();
+function open(settings: WorkerSettings): void {
+  ({ path } = settings);
+  try {
+    for (const lock of settings.locks) locks.push(takeLock(lock));
+    db = openDatabase(settings);
+    parentPort?.on('message', (asked: readonly Request[]) => {
+      queue.push(...asked);
+      if (scheduled) return;
+      scheduled = true;
+      setImmediate(flush);
+    });
+    post([{ type: 'ready' }]);
+  } catch (error) {
+    for (const release of locks.reverse()) release();
+    post([{ type: 'failed', id: null, fault: toPlain(asFault(error, path)) }]);
+    parentPort?.close();
+  }
 }
+
+armFailPoint(process.env);
+parentPort?.once('message', open);

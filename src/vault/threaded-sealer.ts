@@ -1,6 +1,7 @@
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { Fault } from '../core/errors.ts';
 import type { Opened, Sealer } from './sealer.ts';
+import { sealingThreads } from './sealing-threads.ts';
 
 export type SealingRequest = { readonly id: number } & (
   | { readonly type: 'seal'; readonly recipients: readonly string[]; readonly plain: Uint8Array<ArrayBuffer> }
@@ -22,17 +23,16 @@ const IDLE_MS = 3000;
 /**
  * A sealer in a thread of its own, so that the event loop, which every device waits for, does not. The thread is started
  * at once, loads the package meanwhile, and keeps no process alive that waits for nothing of it.
- * @param file what the thread runs
  */
-export function threadedSealer(file = new URL('./sealing-thread.js', import.meta.url)): Sealer {
-  let thread: SealingThread | null = new SealingThread(file);
+export function threadedSealer(threads = sealingThreads): Sealer {
+  let thread: SealingThread | null = new SealingThread(threads.take());
   let resting = (): void => undefined;
   const ask = async (
     request: Without<SealingRequest, 'id'>,
     moved: readonly ArrayBuffer[] = [],
   ): Promise<SealingReply> => {
     resting();
-    thread ??= new SealingThread(file);
+    thread ??= new SealingThread(threads.take());
     try {
       return await thread.ask(request, moved);
     } finally {
@@ -65,8 +65,8 @@ class SealingThread {
   #nextId = 1;
   #gone: Fault | null = null;
 
-  constructor(file: URL) {
-    this.#worker = new Worker(file, { resourceLimits: { maxYoungGenerationSizeMb: 8 } });
+  constructor(worker: Worker) {
+    this.#worker = worker;
     this.#worker.on('error', error => this.#fail(`died: ${error.message}`));
     this.#worker.on('exit', () => this.#fail('has ended'));
     this.#worker.on('message', (reply: SealingReply) => {
