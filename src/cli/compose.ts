@@ -17,7 +17,7 @@ import { leaseOwner } from '../store/ops/lease-owner.ts';
 import { stationLockPath } from '../store/lock-path.ts';
 import { Store } from '../store/store.ts';
 import { callOutboxOf, outboxOf } from '../store/ledger.ts';
-import type { UsbBus, UsbPort } from '../usb/port.ts';
+import type { UsbBus } from '../usb/port.ts';
 import { identityFileOf, makeIdentity, readIdentitiesByHand, readIdentity } from '../vault/identity-file.ts';
 import type { StationIdentity } from '../vault/identity-file.ts';
 import type { Binding } from '../vault/policy.ts';
@@ -28,6 +28,7 @@ import type { PoolVault, Vault } from '../vault/vault.ts';
 import { workingIdentities } from '../vault/working-identities.ts';
 import type { WorkingIdentities } from '../vault/working-identities.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
+import { lookedAt } from './looked-at.ts';
 import { checkBound, chosen, wishOf } from './vault-choice.ts';
 import { isLoopback } from '../core/hosts.ts';
 
@@ -223,47 +224,8 @@ export async function openBuses(config: Config): Promise<UsbBus[]> {
       buses.push(rackBus({ host, port }));
     }
   }
-  return Promise.all(buses.map(lookedAt));
+  return Promise.all(buses.map(bus => lookedAt(bus, systemClock)));
 }
-
-/**
- * The bus, of which somebody has looked at what is there: as long as nothing comes or goes, the next one to ask is told that. A
- * look costs something for each device, and a station that can't look at its devices has nothing to begin.
- */
-async function lookedAt(bus: UsbBus): Promise<UsbBus> {
-  let found: Promise<UsbPort[]> | null = null;
-  const forget = (): void => {
-    found = null;
-  };
-  const unsubscribe = bus.onChange(forget);
-  const atMs = systemClock.monotonicMs();
-  try {
-    await (found = bus.list());
-  } catch (error) {
-    unsubscribe();
-    throw error;
-  }
-  const lookedMs = systemClock.monotonicMs() - atMs;
-  const stale = systemClock.after(LOOK_LASTS_MS, forget);
-  return {
-    name: bus.name,
-    lookedMs,
-    list() {
-      const ports = found ?? bus.list();
-      forget();
-      return ports;
-    },
-    onChange: listener => bus.onChange(listener),
-    async close() {
-      unsubscribe();
-      stale();
-      await bus.close();
-    },
-  };
-}
-
-/** Events can be lost. */
-const LOOK_LASTS_MS = 5000;
 
 /** `HOST:PORT`, `[::1]:PORT`. The configuration has checked the form. */
 export function splitAddress(address: string): { host: string; port: number } {

@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { issueMessage, valueAt } from './issues.ts';
 import { CONFIG_KEYS, KEYS, type ConfigKey } from './keys.ts';
 import { nearest } from './nearest.ts';

@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { parseCloudUrl, parseMaxFail, parseProductId, parseRack, parseRecipient } from './parsers.ts';
 import { line, readBy, sockets, wholeNumber } from './schemas.ts';
 import { parseServerHost } from '../core/hosts.ts';

@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { parseUsbPath, type UsbPath } from '../core/usb-path.ts';
 import { doubledSocket, isSocketName } from './parsers.ts';
 

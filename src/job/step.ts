@@ -1,4 +1,4 @@
-import type * as z from 'zod';
+import type { z } from 'zod';
 import type { Clock } from '../core/clock.ts';
 import type { Caller, Claimer } from '../core/cloud-calls.ts';
 import type { DeviceId } from '../core/device-id.ts';

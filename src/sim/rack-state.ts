@@ -1,7 +1,7 @@
 import type { Dirent } from 'node:fs';
 import { chmod, mkdir, open, readdir, readFile, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import * as z from 'zod';
+import { z } from 'zod';
 import { parseDeviceId } from '../core/device-id.ts';
 import { Fault, type Facts } from '../core/errors.ts';
 import { parseUsbPath, type UsbPath } from '../core/usb-path.ts';

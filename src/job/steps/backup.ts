@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { firstDifference, sha256Hex, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import { classifyPrivateKey } from '../../photon/classify-key.ts';

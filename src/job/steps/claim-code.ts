@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { sha256Hex, wipe } from '../../core/bytes.ts';
 import type { ClaimAnswer } from '../../core/cloud-calls.ts';
 import { Fault } from '../../core/errors.ts';

@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { allBytesAre, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { ModuleRecord, OpenFlash, WantedRecord } from '../../core/firmware-record.ts';

@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { callCloud } from '../call-cloud.ts';
 import type { Step } from '../step.ts';
 

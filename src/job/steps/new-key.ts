@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { sha256Hex, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { OpenWrite } from '../../core/ledger.ts';

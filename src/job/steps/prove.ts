@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { wipe } from '../../core/bytes.ts';
 import { Fault, toFault } from '../../core/errors.ts';
 import type { KeyPair } from '../../keys/make-key-pair.ts';

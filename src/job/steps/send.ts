@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { Fault } from '../../core/errors.ts';
 import { takeBack } from '../roll-back.ts';
 import type { Step } from '../step.ts';

@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import { z } from 'zod';
 import { sameBytes, sha256Hex } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { NewKey } from '../../core/ledger.ts';
