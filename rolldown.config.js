@@ -43,18 +43,6 @@ const widthsWhenWanted = {
   },
 };
 
-/** The machine code by its name: what looks for it asks for the files around it a hundred times. */
-const sqliteByName = {
-  name: 'sqlite-by-name',
-  transform(code, id) {
-    if (!id.endsWith('/better-sqlite3/lib/database.js')) return null;
-    return code.replace(
-      "require('bindings')('better_sqlite3.node')",
-      "require('better-sqlite3/build/Release/better_sqlite3.node')",
-    );
-  },
-};
-
 const ENGINE = {
   './recipients.js': 'age-recipients',
   'node:stream/web': 'age-streams',
@@ -88,9 +76,9 @@ const ageByNode = {
 
 const bundle = (input, output) => ({
   input,
-  plugins: [widthsWhenWanted, sqliteByName, ageByNode],
+  plugins: [widthsWhenWanted, ageByNode],
   // What brings machine code, looks for files beside its own, or is seldom needed and brings much.
-  external: ['usb', 'serialport', /\.node$/, 'pino', 'binary-version-reader'],
+  external: ['usb', 'serialport', 'better-sqlite3', 'pino', 'binary-version-reader'],
   platform: 'node',
   // In what yargs does with `extends` in a configuration, which nobody asks it to read.
   onLog: (level, log, tell) => log.code !== 'EMPTY_IMPORT_META' && tell(level, log),

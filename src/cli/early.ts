@@ -1,7 +1,7 @@
 import { recordThreads } from '../store/record-threads.ts';
 import { sealingThreads } from '../vault/sealing-threads.ts';
 
-/** Commands that always open the record, and those of them that always open the vault. */
+/** Commands that open the record, and those of them that open the vault, unless something is wrong before. */
 const OPENS_RECORD = new Set(['run', 'replay', 'restore', 'status', 'history', 'outbox']);
 const OPENS_VAULT = new Set(['run', 'restore']);
 
@@ -11,7 +11,7 @@ const OPENS_VAULT = new Set(['run', 'restore']);
  */
 export function startEarly(argv: readonly string[]): void {
   const [name = ''] = argv;
-  if (argv.includes('--help') || argv.includes('-h')) return;
+  if (['--help', '-h', '--plan'].some(word => argv.includes(word))) return;
   if (OPENS_RECORD.has(name)) recordThreads.startEarly();
   if (OPENS_VAULT.has(name)) sealingThreads.startEarly();
 }

@@ -215,14 +215,14 @@ export class DfuDevice {
   }
 
   /**
-   * Out of DFU, by way of alternate setting 0: where another is selected, the kernel selects it while it lets go of the interface,
+   * Out of DFU, by way of alternate setting 0: a kernel that has selected another selects that one while it lets go of the interface,
    * and waits 5 s, with its hubs, for a device that is on its way out. Then a zero-length DNLOAD, then the GETSTATUS without which nothing happens; some 500 ms later the device
    * resets. A device that vanishes meanwhile has done what it was told.
    * @throws Fault LEAVE_FAILED
    */
   async leave(): Promise<void> {
     try {
-      await this.#select(0).catch(unlessStalled); // it may leave all the same
+      await this.#select(0).catch(unlessGone); // whatever that was: what follows tells
       const out = await this.port.controlTransferOut(
         dfuSetup('DNLOAD', FIRST_DATA_BLOCK),
         new Uint8Array(0),
@@ -341,6 +341,6 @@ export class DfuDevice {
   }
 }
 
-function unlessStalled(error: unknown): void {
-  if (!(error instanceof Fault && error.code === 'USB_STALL')) throw error;
+function unlessGone(error: unknown): void {
+  if (isGone(error)) throw error;
 }

@@ -22,15 +22,15 @@ export interface BusWatchEvents {
 
 /*
  * A look costs something for each device that is there, and below an emulated kernel it takes a second: the more it takes, the
- * longer is the rest. Between two looks, whatever happens, and where nothing does:
+ * longer is the rest. Between two looks, whatever happens, and where nothing does, if that would be told:
  */
-const REST = { leastMs: 50, timesLook: 6, mostMs: 3000 };
-const IDLE = { leastMs: 1000, timesLook: 20, mostMs: 6000 };
+const REST = { leastMs: 50, timesLook: 6, mostMs: 2000 };
+const IDLE = { leastMs: 1000, timesLook: 20, mostMs: 5000 };
 
 const restAfter = (tookMs: number, { leastMs, timesLook, mostMs }: typeof REST): number =>
   Math.min(Math.max(leastMs, timesLook * tookMs), mostMs);
 
-/** What a look found, and when (monotonic) it began: devices in DFU mode, and those in normal mode. */
+/** What a look found, and when (monotonic) it was asked for: devices in DFU mode, and those in normal mode. */
 interface Look {
   readonly atMs: number;
   readonly ports: ReadonlyMap<UsbPath, UsbPort>;
@@ -47,11 +47,14 @@ export class BusWatch {
   readonly #troubled = new Set<UsbBus>();
   readonly #stop = new AbortController();
   #wake: AbortController = new AbortController();
+  /** Every arrival is an event, unless that is lost. */
+  readonly #isTold: boolean;
   #loop: Promise<void> | null = null;
   #unsubscribe: (() => void)[] = [];
 
   constructor(buses: readonly UsbBus[], clock: Clock, events: BusWatchEvents) {
     this.#buses = buses;
+    this.#isTold = buses.every(({ tellsOfArrivals }) => tellsOfArrivals === true);
     this.#clock = clock;
     this.#events = events;
   }
@@ -87,7 +90,7 @@ export class BusWatch {
 
   /** Resolves after the first look at every bus. */
   async start(): Promise<void> {
-    // Listening begins before the first look, so that nothing falls between the two.
+    // Listening begins before the first look, so that nothing falls between the two (looked-at.ts listens as well).
     this.#unsubscribe = this.#buses.map(bus => bus.onChange(() => this.#wake.abort()));
     await this.#look();
     this.#loop = this.#lookOnAndOn();
@@ -103,7 +106,7 @@ export class BusWatch {
   async #lookOnAndOn(): Promise<void> {
     let tookMs = Math.max(...this.#buses.map(({ lookedMs = 0 }) => lookedMs));
     for (;;) {
-      await this.#clock.sleep(restAfter(tookMs, IDLE), this.#wake.signal);
+      await this.#clock.sleep(this.#isTold ? restAfter(tookMs, IDLE) : IDLE.leastMs, this.#wake.signal);
       if (this.#stop.signal.aborted) return;
       this.#wake = new AbortController();
       const atMs = this.#clock.monotonicMs();

@@ -60,8 +60,10 @@ export interface UsbBus {
   readonly name: string;
   /** Every device there now, opened by nobody here. Throws USB_UNAVAILABLE or RACK_UNREACHABLE. */
   list(): Promise<UsbPort[]>;
-  /** How long the look took, in ms, that `list` tells of the first time without looking anew. */
+  /** How long the look took, in ms, that `list` tells of the first time without looking anew, some seconds later. */
   readonly lookedMs?: number;
+  /** Whether a change, as `onChange` calls back for it, may be an arrival. A rack tells of none. */
+  readonly tellsOfArrivals?: boolean;
   /** Calls back when something may have come or gone; events can be lost, so a caller lists from time to time too. */
   onChange(listener: () => void): () => void;
   close(): Promise<void>;

@@ -43,6 +43,7 @@ export function localBus(): UsbBus {
   let overdue: Promise<unknown> | null = null;
   return {
     name: 'usb',
+    tellsOfArrivals: true,
     async list() {
       if (!hasUsb()) throw new Fault('USB_UNAVAILABLE', 'this machine has no USB');
       if (overdue) throw stuckBusFault();

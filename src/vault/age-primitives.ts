@@ -17,7 +17,10 @@ export const sha256 = 'sha256';
 
 /** RFC 2104. */
 export function hmac(hash: typeof sha256, key: Uint8Array, message: Uint8Array): Bytes {
-  return new Uint8Array(createHmac(hash, key).update(message).digest());
+  const digest = createHmac(hash, key).update(message).digest();
+  const bytes = new Uint8Array(digest);
+  digest.fill(0);
+  return bytes;
 }
 
 /** RFC 5869, section 2.2. @param salt of zeros, where there is none */

@@ -5,7 +5,7 @@ import type { SealingReply, SealingRequest } from './threaded-sealer.ts';
 /* The thread that seals and opens for threaded-sealer.ts: a millisecond for each item, in which nobody else has to wait. */
 
 const sealer = localSealer();
-void import('age-encryption'); // before the first item is there
+import('age-encryption').catch(() => undefined); // before the first item is there, which tells what went wrong
 
 parentPort?.on('message', (request: SealingRequest) => {
   void answer(request);

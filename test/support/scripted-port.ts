@@ -1,7 +1,6 @@
 import { REQUEST, type RequestName } from '#src/dfu/codec.ts';
+import type { Fault } from '#src/core/errors.ts';
 import { parseUsbPath } from '#src/core/usb-path.ts';
-import { stallFault } from '#src/usb/port-faults.ts';
-import { setInterface } from '#src/usb/setup-packet.ts';
 import type { ControlSetup, InResult, OutResult, UsbPort } from '#src/usb/port.ts';
 
 /** What a device answers: bytes, a stall, how many bytes it took; or a throw, which is the port's. */
@@ -14,8 +13,8 @@ export interface Script {
   readonly statuses?: readonly (number | readonly [state: number, pollMs: number, status?: number])[];
   /** Descriptors by wValue; null: stalled. */
   readonly descriptors?: Readonly<Record<number, Uint8Array | null>>;
-  /** SET_INTERFACE; without this, the device does it. */
-  readonly select?: 'stall';
+  /** What SET_INTERFACE throws; without this, the device does it. */
+  readonly select?: Fault;
   /** Called at each open, with its number from 1. */
   readonly open?: (attempt: number) => void;
 }
@@ -101,9 +100,9 @@ export class ScriptedPort implements UsbPort {
     return Promise.resolve();
   }
 
-  async selectAlternateInterface(interfaceNumber: number, alternateSetting: number): Promise<void> {
+  async selectAlternateInterface(): Promise<void> {
     await Promise.resolve();
-    if (this.#script.select === 'stall') throw stallFault(PATH, setInterface(interfaceNumber, alternateSetting));
+    if (this.#script.select) throw this.#script.select;
   }
 
   reset(): Promise<void> {

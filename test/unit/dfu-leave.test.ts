@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { DfuDevice } from '#src/dfu/dfu-device.ts';
-import { goneFault, timeoutFault } from '#src/usb/port-faults.ts';
+import { goneFault, ioFault, stallFault, timeoutFault } from '#src/usb/port-faults.ts';
+import { setInterface } from '#src/usb/setup-packet.ts';
 import { dfuBench } from '../support/dfu-bench.ts';
 import { QuickClock } from '../support/quick-clock.ts';
 import { PATH, ScriptedPort, type Script } from '../support/scripted-port.ts';
@@ -50,10 +51,20 @@ describe('a device leaves DFU mode', () => {
     await expect(left).resolves.toBeUndefined();
   });
 
-  test('though it refuses the alternate setting that the kernel would select while it is gone', async () => {
-    const { left, port } = await leaving({ select: 'stall', statuses: [5] });
+  test.each([
+    stallFault(PATH, setInterface(0, 0)),
+    timeoutFault(PATH, setInterface(0, 0), 5000),
+    ioFault(PATH, 'errno 110'),
+  ])('though the alternate setting that the kernel would select while it is gone ends as $code', async fault => {
+    const { left, port } = await leaving({ select: fault, statuses: [5] });
     await expect(left).resolves.toBeUndefined();
     expect(port.names).toEqual(['DNLOAD', 'GETSTATUS']);
+  });
+
+  test('though it is gone when it is asked for that', async () => {
+    const { left, port } = await leaving({ select: goneFault(PATH) });
+    await expect(left).resolves.toBeUndefined();
+    expect(port.names).toEqual([]);
   });
 
   test('though the stall of an earlier write hits its GETSTATUS, which is asked once more', async () => {

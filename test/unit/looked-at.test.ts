@@ -8,14 +8,16 @@ import { ManualClock } from './sim-bench.ts';
 /** A bus with one device, which counts the looks at it; each takes 40 ms. */
 class Bus implements UsbBus {
   readonly name = 'scripted';
+  readonly tellsOfArrivals: boolean;
   readonly clock = new ManualClock();
   readonly listeners = new Set<() => void>();
   readonly trouble: Fault | null;
   looks = 0;
   closed = false;
 
-  constructor(trouble: Fault | null = null) {
+  constructor(trouble: Fault | null = null, tellsOfArrivals = true) {
     this.trouble = trouble;
+    this.tellsOfArrivals = tellsOfArrivals;
   }
 
   async list(): Promise<UsbPort[]> {
@@ -67,7 +69,13 @@ describe('a bus that was looked at', () => {
     expect(bus.listeners.size).toBe(2);
     unsubscribe();
     await looked.close();
-    expect([bus.listeners.size, bus.closed, bus.clock.sleeping]).toEqual([0, true, 0]);
+    expect([bus.listeners.size, bus.closed]).toEqual([0, true]);
+  });
+
+  test('that does not tell of arrivals is looked at anew', async () => {
+    const bus = new Bus(null, false);
+    expect(await lookedAt(bus, bus.clock)).toBe(bus);
+    expect([bus.looks, bus.listeners.size]).toEqual([1, 0]);
   });
 
   test('throws what the look throws, and listens no longer', async () => {
