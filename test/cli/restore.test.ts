@@ -3,9 +3,11 @@ import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseDeviceId } from '#src/core/device-id.ts';
 import type { DeviceId } from '#src/core/device-id.ts';
+import { splitAddress } from '#src/cli/compose.ts';
 import { FAIL_VARIABLE } from '#src/core/fail-points.ts';
 import { classifyPrivateKey } from '#src/photon/classify-key.ts';
 import { parseCloudFault, startVirtualCloud, type VirtualCloud } from '#src/sim/virtual-cloud.ts';
+import { rackBus } from '#src/usb/usbip.ts';
 import { identityFileOf, makeIdentity, readIdentity } from '#src/vault/identity-file.ts';
 import { vaultOf } from '#src/vault/vault.ts';
 import { breaches, lost, recorded } from '../support/audit.ts';
@@ -80,6 +82,13 @@ async function inDfuAgain(): Promise<void> {
   rack.child.kill('SIGTERM');
   await new Promise(resolve => rack.child.once('exit', resolve));
   rack = await bench.serve([...RACK, '--count', String(rack.devices.length)]);
+}
+
+/** Resolves when the rack has no device at that path any more: one that leaves is there for half a second. */
+async function hasLeft(path: unknown): Promise<void> {
+  const bus = rackBus(splitAddress(rack.address));
+  while ((await bus.list()).some(port => port.path === path));
+  await bus.close();
 }
 
 function cli(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
@@ -268,7 +277,9 @@ describe('restore', () => {
 
   test('ends as unseen where the device is not there', async () => {
     const one = device();
-    expect((await restore(one.deviceId)).code).toBe(0); // it has left DFU mode
+    const before = await restore(one.deviceId);
+    expect(before.code).toBe(0);
+    await hasLeft(rowOf(before)['path']);
     const ended = await restore(one.deviceId, ['--wait', '0']);
     expect(ended.code).toBe(3);
     expect(rowOf(ended)).toMatchObject({ outcome: 'unseen', code: 'NOT_SEEN', path: null });
