@@ -4,8 +4,8 @@ import { dirname, resolve } from 'node:path';
 /*
  * Joins what `tsc` has made, and the packages that it uses, into a few files: a process that opens six hundred files
  * before it does anything starts three times as late. Each command stays a chunk of its own, loaded when it is asked for, and
- * each thread is one file. They are CommonJS, loaded by `src/load.ts`, since V8 keeps compiled code of scripts alone; `compile.cjs`
- * makes that code.
+ * each thread is one file. They are CommonJS, loaded by `src/load.ts`, since V8 keeps compiled code of scripts alone;
+ * `compile.cjs` makes that code.
  *
  * Files lie as deep below the package as those that they are made of, so that `../../migrations` means the same.
  */
@@ -43,34 +43,31 @@ const widthsWhenWanted = {
   },
 };
 
+const PACKAGE = /\/age-encryption\/dist\/\w+\.js$/;
+const CALLER = /\/dist\/vault\/sealer\.js$/;
 const ENGINE = {
+  '@noble/ciphers/chacha.js': 'age-primitives',
+  '@noble/hashes/hkdf.js': 'age-primitives',
+  '@noble/hashes/hmac.js': 'age-primitives',
+  '@noble/hashes/sha2.js': 'age-primitives',
+  '@noble/hashes/utils.js': 'age-primitives',
   './recipients.js': 'age-recipients',
+  './webauthn.js': 'age-recipients',
   'node:stream/web': 'age-streams',
-  ...Object.fromEntries(
-    [
-      '@noble/hashes/hmac.js',
-      '@noble/hashes/hkdf.js',
-      '@noble/hashes/sha2.js',
-      '@noble/hashes/utils.js',
-      '@noble/ciphers/chacha.js',
-    ].map(name => [name, 'age-primitives']),
-  ),
 };
-const isAge = id => /\/(age-encryption\/dist\/\w+|dist\/vault\/sealer)\.js$/.test(id);
 
 /** Age's format by age's package, over Node's own cryptography: what it brings for browsers takes three times as long. */
 const ageByNode = {
   name: 'age-by-node',
-  resolveId(source, importer) {
-    const ours = isAge(importer ?? '') ? ENGINE[source] : undefined;
+  resolveId(source, importer = '') {
+    const ours = PACKAGE.test(importer) || CALLER.test(importer) ? ENGINE[source] : undefined;
     return ours && resolve(`dist/vault/${ours}.js`);
   },
+  /** The package takes its streams from what is global. */
   transform(code, id) {
-    const used = ['ReadableStream', 'TransformStream'].filter(
-      name => code.includes(name) && !code.includes(`{ ${name} }`),
-    );
-    if (!isAge(id) || used.length === 0) return null;
-    return `import { ${used.join(', ')} } from 'node:stream/web';\n${code}`;
+    if (!PACKAGE.test(id)) return null;
+    const used = ['ReadableStream', 'TransformStream'].filter(name => code.includes(name));
+    return used.length > 0 ? `import { ${used.join(', ')} } from 'node:stream/web';\n${code}` : null;
   },
 };
 
@@ -97,8 +94,12 @@ const bundle = (input, output) => ({
 });
 
 /** What a run loads in any case; a road to devices, and what draws tables, is loaded by those who want it. */
-const USED_BY_RUN =
-  /\/dist\/(core|config|manifest|keys|store|cloud|vault|audit|photon|dfu|job|session|fleet|cli(?!\/version)|usb\/(port-faults|setup-packet|usb-descriptors))[/.](?!examine)|\/node_modules\/(yaml|zod|csv-parse|p-queue|p-timeout|eventemitter3|@scure|node-forge)\//;
+const FOLDERS = 'core|config|manifest|keys|store|cloud|vault|audit|photon|dfu|job|session|fleet';
+const PACKAGES = 'yaml|zod|csv-parse|p-queue|p-timeout|eventemitter3|@scure|node-forge';
+const ALL_ROADS = 'port-faults|setup-packet|usb-descriptors';
+const USED_BY_RUN = new RegExp(
+  `/dist/((${FOLDERS})/|cli/(?!version|examine)|usb/(${ALL_ROADS})\\.)|/node_modules/(${PACKAGES})/`,
+);
 
 export default [
   bundle(COMMANDS, {

@@ -1,7 +1,7 @@
 /*
- * In the place of the kinds of recipients and identities that age's package brings (rolldown.config.js). A vault takes none of
- * them, it brings its own (x25519.ts), and they load ten times as much code as all the rest: curves, and what resists quantum
- * computers.
+ * In the place of the kinds of recipients and identities that age's package brings, those of browsers too
+ * (rolldown.config.js). A vault takes none of them, it brings its own (x25519.ts), and they load ten times as much code as all
+ * the rest: curves, and what resists quantum computers.
  */
 
 /** Called or constructed. */
@@ -18,8 +18,6 @@ export {
   leftOut as TagRecipient,
   leftOut as X25519Identity,
   leftOut as X25519Recipient,
-  leftOut as decryptFileKey,
-  leftOut as encryptFileKey,
   leftOut as generateHybridIdentity,
   leftOut as generateIdentity,
   leftOut as generateX25519Identity,

@@ -1,16 +1,9 @@
-import {
-  createCipheriv,
-  createDecipheriv,
-  createPrivateKey,
-  createPublicKey,
-  diffieHellman,
-  generateKeyPairSync,
-  hkdfSync,
-} from 'node:crypto';
+import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, hkdfSync } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { base64nopad, bech32 } from '@scure/base';
 import type { Identity, Recipient } from 'age-encryption';
 import { allBytesAre, wipe } from '../core/bytes.ts';
+import { chacha20poly1305 } from './age-primitives.ts';
 
 /*
  * age's native recipient type (age-encryption.org/v1, "The X25519 recipient type") over Node's own cryptography. The
@@ -24,7 +17,6 @@ const INFO = 'age-encryption.org/v1/X25519';
 const POINT_BYTES = 32;
 const FILE_KEY_BYTES = 16;
 const TAG_BYTES = 16;
-const CIPHER = 'chacha20-poly1305';
 const NO_NONCE = Buffer.alloc(12);
 
 /** What stands before the 32 bytes of a private key in DER (PKCS#8). */
@@ -41,8 +33,7 @@ export function recipientOf(text: string): Recipient {
       const share = publicPointOf(privateKey);
       const key = wrapKey(privateKey, theirs, share, recipient);
       try {
-        const cipher = createCipheriv(CIPHER, key, NO_NONCE, { authTagLength: TAG_BYTES });
-        const body = Buffer.concat([cipher.update(fileKey), cipher.final(), cipher.getAuthTag()]);
+        const body = chacha20poly1305(key, NO_NONCE).encrypt(fileKey);
         return [new Stanza(['X25519', base64nopad.encode(share)], body)];
       } finally {
         wipe(key);
@@ -133,14 +124,9 @@ function wrapKey(privateKey: KeyObject, publicKey: KeyObject, share: Uint8Array,
 
 /** null: wrapped for somebody else. */
 function unwrap(key: Buffer, body: Uint8Array): Uint8Array | null {
-  const decipher = createDecipheriv(CIPHER, key, NO_NONCE, { authTagLength: TAG_BYTES });
-  decipher.setAuthTag(body.subarray(FILE_KEY_BYTES));
-  const fileKey = decipher.update(body.subarray(0, FILE_KEY_BYTES));
   try {
-    decipher.final();
-    return fileKey;
+    return chacha20poly1305(key, NO_NONCE).decrypt(body);
   } catch {
-    wipe(fileKey);
     return null;
   }
 }
