@@ -10,13 +10,12 @@ import { perform } from './perform.ts';
 import { takeLock } from './station-lock.ts';
 
 /*
- * The thread that owns the database, which the first message names. Requests that came while a commit was on its way are committed together: one
- * transaction, a savepoint each, so that one failure doesn't undo its neighbours. No reply goes before the commit.
+ * The thread that owns the database, which the first message names. Requests that came while a commit was on its way are
+ * committed together: one transaction, a savepoint each, so that one failure doesn't undo its neighbours. No reply goes before
+ * the commit.
  */
 
 const locks: (() => void)[] = [];
-/** Of the database, for what is said of a fault. */
-let path = '';
 let db: Db | undefined;
 let queue: Request[] = [];
 let scheduled = false;
@@ -69,7 +68,7 @@ function commit(open: Db, requests: readonly Request[]): void {
       } catch (error) {
         if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
         open.run('ROLLBACK TO one');
-        replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, path)) });
+        replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, open.raw.name)) });
       }
       open.run('RELEASE one');
     }
@@ -77,7 +76,7 @@ function commit(open: Db, requests: readonly Request[]): void {
     for (const { name } of requests) failPoint(`record:${name}:committed`);
   } catch (error) {
     if (open.raw.inTransaction) open.run('ROLLBACK');
-    const fault = toPlain(asFault(error, path));
+    const fault = toPlain(asFault(error, open.raw.name));
     post(requests.map(({ id }) => ({ type: 'failed', id, fault })));
     return;
   }
@@ -89,7 +88,7 @@ function answered(open: Db, request: Request): Reply {
   try {
     return { type: 'done', id: request.id, output: performed(open, request) };
   } catch (error) {
-    return { type: 'failed', id: request.id, fault: toPlain(asFault(error, path)) };
+    return { type: 'failed', id: request.id, fault: toPlain(asFault(error, open.raw.name)) };
   }
 }
 
@@ -104,7 +103,6 @@ function shut(): void {
 }
 
 function open(settings: WorkerSettings): void {
-  ({ path } = settings);
   try {
     for (const lock of settings.locks) locks.push(takeLock(lock));
     db = openDatabase(settings);
@@ -117,7 +115,7 @@ function open(settings: WorkerSettings): void {
     post([{ type: 'ready' }]);
   } catch (error) {
     for (const release of locks.reverse()) release();
-    post([{ type: 'failed', id: null, fault: toPlain(asFault(error, path)) }]);
+    post([{ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) }]);
     parentPort?.close();
   }
 }
