@@ -6,7 +6,6 @@
  */
 const { spawn } = require('node:child_process');
 const { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } = require('node:fs');
-const { syncBuiltinESMExports } = require('node:module');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 const { createInterface } = require('node:readline');
@@ -29,7 +28,6 @@ function keepCompiled() {
       if (options?.filename?.startsWith(join(dist, 'bundle'))) scripts.set(options.filename, this);
     }
   };
-  syncBuiltinESMExports();
   const { packed } = require(join(dist, 'bundle', 'load.cjs'));
   const keep = () => {
     for (const [file, script] of scripts) {

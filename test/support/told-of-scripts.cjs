@@ -1,6 +1,5 @@
 /* Preloaded by test/cli/start.test.ts: a line on stderr for each file of the bundle, in every thread, and what became of its code. */
 const { writeSync } = require('node:fs');
-const { syncBuiltinESMExports } = require('node:module');
 const { basename } = require('node:path');
 const vm = require('node:vm');
 
@@ -13,4 +12,3 @@ vm.Script = class extends vm.Script {
     writeSync(2, `code of ${basename(filename)}: ${became}\n`);
   }
 };
-syncBuiltinESMExports();
