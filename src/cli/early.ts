@@ -6,7 +6,8 @@ const OPENS_RECORD = new Set(['run', 'replay', 'restore', 'status', 'history', '
 const OPENS_VAULT = new Set(['run', 'restore']);
 
 /**
- * Starts the threads that a command will ask for, so that they load beside the command itself: each takes as long as half of it.
+ * Starts the threads that a command will ask for, so that they load beside the command itself: each takes as long as half of
+ * it.
  * @param argv as `main` parses it; what begins with an option starts later
  */
 export function startEarly(argv: readonly string[]): void {

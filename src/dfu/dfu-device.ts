@@ -166,8 +166,9 @@ export class DfuDevice {
   }
 
   /**
-   * Writes at most 4096 bytes as one block; ends in dfuDNLOAD-IDLE, from which every next command goes on. A failed write shows only as a stall of the GETSTATUS in which it runs; the
-   * next GETSTATUS would say OK, so it is never asked again. The caller reads back all the same.
+   * Writes at most 4096 bytes as one block; ends in dfuDNLOAD-IDLE, from which every next command goes on. A failed write shows
+   * only as a stall of the GETSTATUS in which it runs; the next GETSTATUS would say OK, so it is never asked again. The caller
+   * reads back all the same.
    * @throws Fault WRITE_FAILED, USB_*
    */
   async writeBlock(alternate: number, address: number, bytes: Uint8Array): Promise<void> {
@@ -215,9 +216,10 @@ export class DfuDevice {
   }
 
   /**
-   * Out of DFU, by way of alternate setting 0: a kernel that has selected another selects that one while it lets go of the interface,
-   * and waits 5 s, with its hubs, for a device that is on its way out. Then a zero-length DNLOAD, then the GETSTATUS without which nothing happens; some 500 ms later the device
-   * resets. A device that vanishes meanwhile has done what it was told.
+   * Out of DFU, by way of alternate setting 0: a kernel that has selected another selects that one while it lets go of the
+   * interface, and waits 5 s, with its hubs, for a device that is on its way out. Then a zero-length DNLOAD, then the GETSTATUS
+   * without which nothing happens; some 500 ms later the device resets. A device that vanishes meanwhile has done what it was
+   * told.
    * @throws Fault LEAVE_FAILED
    */
   async leave(): Promise<void> {

@@ -40,7 +40,8 @@ export function openDatabase({ path, create, migrationsDir, operator = 'unknown'
     raw.pragma('journal_mode = WAL');
     raw.pragma('synchronous = FULL');
     raw.pragma('temp_store = MEMORY'); // notes of changes, and what a savepoint keeps, in no file
-    raw.pragma('wal_autocheckpoint = 4000'); // a rack's work: where nobody else has it open, it is checked in when the record is closed
+    // A rack's work: where nobody else has the record open, it is checked in when that is closed.
+    raw.pragma('wal_autocheckpoint = 4000');
     raw.pragma('foreign_keys = ON');
     raw.pragma('trusted_schema = OFF');
     raw.pragma('secure_delete = ON'); // what was sealed anew is not to stay in free pages
