@@ -35,7 +35,7 @@ done
 
 cd "$out" || exit 125
 # Emulation even where there is /dev/kvm: it works everywhere, and nested virtualization does not.
-timeout "$limit_s" qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -cpu max -smp 2 -m 3072 \
+timeout "$limit_s" qemu-system-x86_64 -accel tcg,thread=multi,tb-size=512 -cpu Nehalem -smp 2 -m 3072 \
   -nodefaults -no-reboot -display none -vga none -monitor none -serial stdio \
   -kernel "$vm"/kernel/boot/vmlinuz-* -initrd "$vm/initrd.gz" \
   -append 'console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off' \
