@@ -11,8 +11,7 @@ import { takeLock } from './station-lock.ts';
 
 /*
  * The thread that owns the database, which the first message names. Requests that came while a commit was on its way are
- * committed together: one transaction, a savepoint each, so that one failure doesn't undo its neighbours. No reply goes before
- * the commit.
+ * committed together, in one transaction, in which one failure doesn't undo its neighbours. No reply goes before the commit.
  */
 
 const locks: (() => void)[] = [];
@@ -53,34 +52,78 @@ function flush(): void {
 
 function commit(open: Db, requests: readonly Request[]): void {
   if (requests.length === 0) return;
-  const replies: Reply[] = [];
+  let replies: readonly Reply[];
   try {
-    if (requests.some(({ name }) => !isRead(name))) open.run('BEGIN IMMEDIATE');
-    for (const request of requests) {
-      if (isRead(request.name)) {
-        replies.push(answered(open, request));
-        continue;
-      }
-      open.run('SAVEPOINT one');
-      try {
-        replies.push({ type: 'done', id: request.id, output: performed(open, request) });
-        failPoint(`record:${request.name}:performed`);
-      } catch (error) {
-        if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
-        open.run('ROLLBACK TO one');
-        replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, open.raw.name)) });
-      }
-      open.run('RELEASE one');
-    }
-    if (open.raw.inTransaction) open.run('COMMIT');
+    replies = requests.every(({ name }) => isRead(name))
+      ? requests.map(request => answered(open, request))
+      : (allTogether(open, requests) ?? oneByOne(open, requests));
     for (const { name } of requests) failPoint(`record:${name}:committed`);
   } catch (error) {
-    if (open.raw.inTransaction) open.run('ROLLBACK');
+    rollBack(open);
     const fault = toPlain(asFault(error, open.raw.name));
     post(requests.map(({ id }) => ({ type: 'failed', id, fault })));
     return;
   }
   post(replies);
+}
+
+/** As they mostly go through. @returns null where one of them failed: then nothing is left of any */
+function allTogether(open: Db, requests: readonly Request[]): Reply[] | null {
+  begin(open);
+  const replies: Reply[] = [];
+  try {
+    for (const request of requests) replies.push(isRead(request.name) ? answered(open, request) : done(open, request));
+  } catch {
+    rollBack(open);
+    return null;
+  }
+  end(open);
+  return replies;
+}
+
+/** A savepoint each, so that one that fails fails alone. */
+function oneByOne(open: Db, requests: readonly Request[]): Reply[] {
+  begin(open);
+  const replies: Reply[] = [];
+  for (const request of requests) {
+    if (isRead(request.name)) {
+      replies.push(answered(open, request));
+      continue;
+    }
+    open.run('SAVEPOINT one');
+    try {
+      replies.push(done(open, request));
+    } catch (error) {
+      if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
+      open.run('ROLLBACK TO one');
+      open.journal.hold();
+      replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, open.raw.name)) });
+    }
+    open.run('RELEASE one');
+  }
+  end(open);
+  return replies;
+}
+
+function begin(open: Db): void {
+  open.run('BEGIN IMMEDIATE');
+  open.journal.hold();
+}
+
+function end(open: Db): void {
+  open.run('COMMIT');
+  open.journal.letGo();
+}
+
+function rollBack(open: Db): void {
+  open.journal.letGo();
+  if (open.raw.inTransaction) open.run('ROLLBACK');
+}
+
+function done(open: Db, request: Request): Reply {
+  const output = performed(open, request);
+  failPoint(`record:${request.name}:performed`);
+  return { type: 'done', id: request.id, output };
 }
 
 /** For what changes nothing, or is in no transaction: if it fails, nothing has to be taken back. */

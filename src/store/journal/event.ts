@@ -45,7 +45,14 @@ export interface JournalEvent {
   readonly [fact: string]: unknown;
 }
 
+const TAG = Buffer.from(HASH_TAG);
+
 /** The hash of an event: 32 bytes. */
 export function hashOf(prev: Uint8Array, body: string): Buffer {
-  return digest('sha256', Buffer.concat([Buffer.from(HASH_TAG), prev, Buffer.from(body)]), 'buffer');
+  const start = TAG.length + prev.length;
+  const hashed = Buffer.allocUnsafe(start + Buffer.byteLength(body));
+  hashed.set(TAG);
+  hashed.set(prev, TAG.length);
+  hashed.write(body, start);
+  return digest('sha256', hashed, 'buffer');
 }

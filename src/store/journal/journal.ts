@@ -20,6 +20,12 @@ export interface Head {
   readonly hash: Buffer;
 }
 
+/** The last event, as the next one follows from it. */
+interface Last extends Head {
+  /** When it was told, in epoch milliseconds; NaN where there is none. */
+  readonly atMs: number;
+}
+
 /** Appends to the journal, on one connection, inside the transaction of whatever is told. */
 export class Journal {
   readonly #raw: Database.Database;
@@ -31,6 +37,8 @@ export class Journal {
   #said: Told[] = [];
   #taken: () => Change[] = () => [];
   #clocks: { wall: number; steady: number } | null = null;
+  /** As long as nobody else can append: the last event, once it is known. */
+  #held: { last: Last | null } | null = null;
 
   constructor(raw: Database.Database, operator: string) {
     this.#raw = raw;
@@ -62,17 +70,35 @@ export class Journal {
   }
 
   head(): Head {
+    const { seq, hash } = this.#readLast();
+    return { seq, hash };
+  }
+
+  /**
+   * From here on nobody else can append, since this connection holds the database in a transaction: the last event is read once
+   * and remembered. To be called again where a part of the transaction was taken back.
+   */
+  hold(): void {
+    this.#held = { last: null };
+  }
+
+  /** The transaction has ended. */
+  letGo(): void {
+    this.#held = null;
+  }
+
+  #readLast(): Last {
     const head = this.#head.get();
-    return head ? { seq: head.seq, hash: head.hash } : { seq: 0, hash: NO_HASH };
+    if (!head) return { seq: 0, hash: NO_HASH, atMs: NaN };
+    return { seq: head.seq, hash: head.hash, atMs: Date.parse((/"at":"([^"]+)"/.exec(head.body) ?? [])[1] ?? '') };
   }
 
   /** Tells of `changes` with the first of `told`; the others have no rows of their own. */
   append(told: readonly [Told, ...Told[]], changes: readonly Change[]): void {
-    const before = this.#head.get();
-    let seq = before?.seq ?? 0;
-    let prev = before?.hash ?? NO_HASH;
+    const before = this.#held?.last ?? this.#readLast();
+    let { seq, hash: prev } = before;
     const now = Date.now();
-    const jump = this.#jump(now, before?.body);
+    const jump = this.#jump(now, before.atMs);
     const set = changes.map(change => this.#setRow(change)).filter(row => row !== null);
     const [first, ...others] = told;
     const pages = Math.max(1, Math.ceil(set.length / ROWS_AT_ONCE));
@@ -91,6 +117,7 @@ export class Journal {
       this.#append.run(seq, prev, body, hash);
       prev = hash;
     }
+    if (this.#held) this.#held.last = { seq, hash: prev, atMs: now };
   }
 
   #body(seq: number, now: number, { event, device, run, facts }: Told, set: readonly SetRow[]): string {
@@ -107,9 +134,8 @@ export class Journal {
   }
 
   /** A time of day before that of the event before, or one that did not go as this machine's steady clock did. */
-  #jump(now: number, lastBody: string | undefined): Told | null {
+  #jump(now: number, last: number): Told | null {
     const clocks = this.#clocks;
-    const last = lastBody === undefined ? NaN : Date.parse((/"at":"([^"]+)"/.exec(lastBody) ?? [])[1] ?? '');
     // The clocks were compared just now: asking the system for each event would take a tenth of its time.
     const isSoon = clocks !== null && now >= clocks.wall && now - clocks.wall < LOOK_EVERY_MS;
     if (isSoon && !(now < last - JUMP_MS)) return null;
@@ -121,10 +147,16 @@ export class Journal {
   }
 
   #setRow({ table, old, now }: Change): SetRow | null {
-    if (old === null) return [table, Object.fromEntries(Object.entries(now).filter(([, value]) => value !== null))];
-    const changed = Object.entries(now).filter(([column, value]) => value !== old[column]);
-    if (changed.length === 0) return null;
+    const told: Record<string, unknown> = {};
+    let changes = false;
+    for (const [column, value] of Object.entries(now)) {
+      if (value === (old === null ? null : old[column])) continue;
+      told[column] = value;
+      changes = true;
+    }
+    if (old === null) return [table, told];
+    if (!changes) return null;
     const key = (this.#tables.get(table)?.key ?? []).map(column => [column, old[column]] as const);
-    return [table, Object.fromEntries(key), Object.fromEntries(changed)];
+    return [table, Object.fromEntries(key), told];
   }
 }
