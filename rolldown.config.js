@@ -77,6 +77,8 @@ const bundle = (input, output) => ({
   // What brings machine code, looks for files beside its own, or is seldom needed and brings much.
   external: ['usb', 'serialport', 'better-sqlite3', 'pino', 'binary-version-reader'],
   platform: 'node',
+  // One of these of which nothing is used is not loaded either.
+  treeshake: { moduleSideEffects: [{ external: true, sideEffects: false }] },
   // In what yargs does with `extends` in a configuration, which nobody asks it to read.
   onLog: (level, log, tell) => log.code !== 'EMPTY_IMPORT_META' && tell(level, log),
   output: {

@@ -1,4 +1,5 @@
 import yargs from 'yargs';
+import type { CommandModule } from 'yargs';
 import { Fault, toFault } from '../core/errors.ts';
 import { armFailPoint } from '../core/fail-points.ts';
 import { Chosen, command } from './command.ts';
@@ -49,21 +50,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       requiresArg: true,
       describe: 'Who answers for it, in the journal [default: the user]',
     })
-    .command(command(runCommand, context))
-    .command(command(replayCommand, context))
-    .command(command(devicesCommand, context))
-    .command(command(statusCommand, context))
-    .command(command(historyCommand, context))
-    .command(command(keysCommand, context))
-    .command(command(outboxCommand, context))
-    .command(command(releaseCommand, context))
-    .command(command(restoreCommand, context))
-    .command(command(auditCommand, context))
-    .command(command(vaultCommand, context))
-    .command(command(dbCommand, context))
-    .command(command(doctorCommand, context))
-    .command(command(simCommand, context))
-    .command(command(demoCommand, context))
     .demandCommand(1, 1, 'name a command')
     .strict()
     .version(readVersion())
@@ -79,6 +65,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .fail((message, error) => {
       throw (error as Error | undefined) ?? new Fault('USAGE', usageMessage(message));
     });
+  for (const one of wanted(argv, commandsIn(context))) parser.command(one);
   try {
     armFailPoint(context.env);
     const chosen = await chosenBy(() => parser.parseAsync());
@@ -88,6 +75,32 @@ export async function main(argv: readonly string[]): Promise<number> {
     for (const line of faultLines(fault, await problemsOf(fault))) out.talk(line);
     return exitCodeOfFault(fault.code);
   }
+}
+
+function commandsIn(context: CommandContext): CommandModule[] {
+  return [
+    command(runCommand, context),
+    command(replayCommand, context),
+    command(devicesCommand, context),
+    command(statusCommand, context),
+    command(historyCommand, context),
+    command(keysCommand, context),
+    command(outboxCommand, context),
+    command(releaseCommand, context),
+    command(restoreCommand, context),
+    command(auditCommand, context),
+    command(vaultCommand, context),
+    command(dbCommand, context),
+    command(doctorCommand, context),
+    command(simCommand, context),
+    command(demoCommand, context),
+  ] as CommandModule[];
+}
+
+/** The one that comes first, where one does: to make the others known to yargs takes as long as to read the arguments. */
+function wanted([first]: readonly string[], commands: readonly CommandModule[]): readonly CommandModule[] {
+  const named = commands.filter(({ command: line }) => String(line).split(' ')[0] === first);
+  return named.length > 0 ? named : commands;
 }
 
 /** What the arguments ask for; null where yargs has answered itself (`--help`, `--version`). */
