@@ -9,6 +9,8 @@ export interface RackRun {
   readonly hubs: number;
   /** Key pairs are made ahead; else during the run. */
   readonly prepared: boolean;
+  /** Whether its memory is looked at meanwhile, which costs a little. */
+  readonly memory?: boolean;
 }
 
 export interface RackRan {
@@ -18,7 +20,7 @@ export interface RackRan {
 }
 
 /** `run` as a whole process over USB/IP: a virtual rack and a virtual cloud in processes of their own, a new database. */
-export async function runOnRack({ devices, hubs, prepared }: RackRun): Promise<RackRan> {
+export async function runOnRack({ devices, hubs, prepared, memory = false }: RackRun): Promise<RackRan> {
   await using bench = new Bench();
   const size = ['--count', String(devices), '--hubs', String(hubs), '--write-ms', String(WRITE_MS)];
   const [rack, cloud] = await Promise.all([
@@ -39,7 +41,7 @@ export async function runOnRack({ devices, hubs, prepared }: RackRun): Promise<R
     expectCode(await run(process.execPath, args, around), 0);
   }
   const args = [CLI, 'run', manifest, '--rack', rack.address, '--json', ...db];
-  const ran = expectCode(await run(process.execPath, args, around), 0);
+  const ran = expectCode(await run(process.execPath, args, { ...around, memory }), 0);
   const summary = jsonLines(ran.stdout).at(-1);
   if (summary?.['pass'] !== devices) throw new Error(`not all passed: ${ran.stdout}`);
   return { ran, durationMs: Number(summary['durationMs']) };

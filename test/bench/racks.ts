@@ -28,8 +28,8 @@ export async function benchRacks(rounds: number, wanted: (name: string) => boole
   for (const { name, many, few, prepared, goal } of COMPARISONS.filter(one => wanted(one.name))) {
     const [ratios, whole, peaks]: [number[], number[], number[]] = [[], [], []];
     for (let round = 0; round < rounds; round += 1) {
-      const a = await runOnRack({ ...few, prepared });
-      const b = await runOnRack({ ...many, prepared });
+      const a = await runOnRack({ ...few, prepared, memory: name === 'd' });
+      const b = await runOnRack({ ...many, prepared, memory: name === 'd' });
       ratios.push(b.durationMs / a.durationMs);
       whole.push(b.ran.wallMs / a.ran.wallMs);
       peaks.push(b.ran.peakMiB);
