@@ -12,6 +12,9 @@ export interface Clock {
   after(ms: number, act: () => void): () => void;
 }
 
+/** For ending a sleep that nobody asks why it ended: without a reason, an exception with its stack is made as one. */
+export const NO_REASON = null;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonicMs: () => performance.now(),

@@ -29,7 +29,10 @@ export function hubOf(path: UsbPath): string {
   return rack + (dot >= 0 ? local.slice(0, dot) : `usb${local.slice(0, local.indexOf('-'))}`);
 }
 
+let byNumber: Intl.Collator | undefined;
+
 /** Orders paths as people count sockets: 1-2.9 before 1-2.10. */
 export function comparePaths(a: string, b: string): number {
-  return a.localeCompare(b, 'en', { numeric: true });
+  byNumber ??= new Intl.Collator('en', { numeric: true }); // a hundred times the cost of a comparison
+  return byNumber.compare(a, b);
 }

@@ -1,3 +1,4 @@
+import { NO_REASON } from '../core/clock.ts';
 import type { Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import { Fault, isGone, toFault } from '../core/errors.ts';
@@ -100,7 +101,7 @@ export class Arrivals {
     this.#identified = Promise.all([this.#identified, asked]);
     const patience = new AbortController();
     await Promise.race([asked, clock.sleep(DUPLICATE_WAIT_MS, patience.signal)]);
-    patience.abort();
+    patience.abort(NO_REASON);
     for (const start of ready.splice(0)) start();
     await asked;
     for (const start of ready.splice(0)) start();

@@ -1,3 +1,4 @@
+import { NO_REASON } from '../core/clock.ts';
 import type { Clock } from '../core/clock.ts';
 import { toFault } from '../core/errors.ts';
 import type { Fault } from '../core/errors.ts';
@@ -84,21 +85,21 @@ export class BusWatch {
 
   #findIn(mode: 'ports' | 'normal', path: UsbPath, sinceMs: number): UsbPort | null | undefined {
     if (this.#last.atMs > sinceMs) return this.#last[mode].get(path) ?? null;
-    this.#wake.abort();
+    this.#wake.abort(NO_REASON);
     return undefined;
   }
 
   /** Resolves after the first look at every bus. */
   async start(): Promise<void> {
     // Listening begins before the first look, so that nothing falls between the two (looked-at.ts listens as well).
-    this.#unsubscribe = this.#buses.map(bus => bus.onChange(() => this.#wake.abort()));
+    this.#unsubscribe = this.#buses.map(bus => bus.onChange(() => this.#wake.abort(NO_REASON)));
     await this.#look();
     this.#loop = this.#lookOnAndOn();
   }
 
   async close(): Promise<void> {
     this.#stop.abort();
-    this.#wake.abort();
+    this.#wake.abort(NO_REASON);
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     await this.#loop;
   }

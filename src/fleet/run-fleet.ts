@@ -1,3 +1,4 @@
+import { NO_REASON } from '../core/clock.ts';
 import type { Clock } from '../core/clock.ts';
 import { callOf, cloudAfterCall } from '../core/cloud-calls.ts';
 import type { DeviceId } from '../core/device-id.ts';
@@ -84,7 +85,7 @@ class Fleet {
     this.#clock = parts.clock;
     this.#began = this.#clock.monotonicMs();
     this.#queues = new DeviceQueues(options, parts.clock);
-    this.#roster = new Roster(options, parts.fleetLedger, parts.clock, () => this.#wake.abort());
+    this.#roster = new Roster(options, parts.fleetLedger, parts.clock, () => this.#wake.abort(NO_REASON));
     this.#watch = new BusWatch(options.buses, parts.clock, {
       greet: port => this.#arrivals.greet(port),
       onArrived: ports => this.#track(this.#arrivals.take(ports)),
@@ -284,7 +285,7 @@ class Fleet {
     } else if (why === 'STOPPED') {
       this.#note('too many devices failed: no more are begun', FAULTS[why].hint);
     }
-    this.#wake.abort();
+    this.#wake.abort(NO_REASON);
   }
 
   async #untilDone(): Promise<void> {
@@ -319,10 +320,10 @@ class Fleet {
       })
       .finally(() => {
         this.#tasks.delete(tracked);
-        this.#wake.abort();
+        this.#wake.abort(NO_REASON);
       });
     this.#tasks.add(tracked);
-    this.#wake.abort();
+    this.#wake.abort(NO_REASON);
   }
 
   async #settleRest(): Promise<void> {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebUSB } from 'usb';
-import { systemClock } from '../core/clock.ts';
+import { NO_REASON, systemClock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import { hubOf, parseUsbPath } from '../core/usb-path.ts';
 import type { UsbPath } from '../core/usb-path.ts';
@@ -90,7 +90,7 @@ async function withinWait<T>(asked: Promise<T>): Promise<T | 'overdue'> {
   try {
     return await Promise.race([asked, systemClock.sleep(WAIT_MS, answered.signal).then(() => 'overdue' as const)]);
   } finally {
-    answered.abort();
+    answered.abort(NO_REASON);
   }
 }
 
