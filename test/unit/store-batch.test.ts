@@ -4,6 +4,14 @@ import { Child } from '../support/children.ts';
 import { deviceIdOf, faultOf, RecordBench } from '../support/record-bench.ts';
 import { tempFolder } from '../support/temp-folder.ts';
 
+/** The journal is one chain from its first event on, and tells what the tables hold. */
+async function expectWhole({ store }: RecordBench): Promise<void> {
+  const { seq, hash } = await store.call('journalHead', undefined);
+  const chain = await store.call('verifyPart', { after: 0, until: seq, expected: '00'.repeat(32) });
+  expect(chain).toEqual({ events: seq, head: hash, problem: null });
+  expect(await store.call('compareWithJournal', undefined)).toMatchObject({ problems: [] });
+}
+
 describe('operations that are committed together', () => {
   test('do not undo each other: one that fails fails alone', async () => {
     await using record = await RecordBench.openInThread();
@@ -24,6 +32,7 @@ describe('operations that are committed together', () => {
     expect(record.list('SELECT device_id FROM attempts ORDER BY id')).toEqual([1, 3, 5].map(deviceIdOf));
     // The failed ones had put down their devices before they failed: that is undone with them.
     expect(record.list('SELECT device_id FROM devices ORDER BY 1')).toEqual([1, 3, 5].map(deviceIdOf));
+    await expectWhole(record);
   });
 
   test('are carried out in the order in which they were asked', async () => {
@@ -63,6 +72,27 @@ describe('operations that are committed together', () => {
 });
 
 describe('two processes with one record', () => {
+  test('tell one journal between them, whose ever transaction comes between', async () => {
+    await using record = await RecordBench.openInThread();
+    await using second = await Store.open({ path: record.path, create: false });
+    const { runId } = await record.device();
+    for (let n = 10; n < 40; n += 3) {
+      const begun = [record.store, second, record.store].map((store, i) =>
+        store.call('beginAttempt', {
+          runId,
+          deviceId: deviceIdOf(n + i),
+          path: '1-1',
+          platform: 'photon',
+          bootloader: 'new',
+          at: n,
+        }),
+      );
+      await Promise.all(begun);
+    }
+    expect(record.list(`SELECT count(*) FROM journal WHERE body LIKE '%device-seen%'`)).toEqual([30]);
+    await expectWhole(record);
+  });
+
   test('lease a send to one of them, whoever asks first', async () => {
     await using record = await RecordBench.openInThread();
     await using second = await Store.open({ path: record.path, create: false });
