@@ -96,7 +96,6 @@ function oneByOne(open: Db, requests: readonly Request[]): Reply[] {
     } catch (error) {
       if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
       open.run('ROLLBACK TO one');
-      open.journal.hold();
       replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, open.raw.name)) });
     }
     open.run('RELEASE one');
@@ -116,7 +115,7 @@ function end(open: Db): void {
 }
 
 function rollBack(open: Db): void {
-  open.journal.letGo();
+  open.journal.takeBack();
   if (open.raw.inTransaction) open.run('ROLLBACK');
 }
 

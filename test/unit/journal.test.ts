@@ -1,10 +1,11 @@
 import Database from 'better-sqlite3';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { openDatabase } from '#src/store/database.ts';
 import { verifyChain } from '#src/store/journal/chain.ts';
 import type { JournalEvent } from '#src/store/journal/event.ts';
 import { replayJournal } from '#src/store/journal/replay.ts';
 import { trackedTables } from '#src/store/journal/tracked.ts';
+import { perform } from '#src/store/perform.ts';
 import { proveChain } from '#src/store/prove-chain.ts';
 import { deviceIdOf, RecordBench } from '../support/record-bench.ts';
 
@@ -172,6 +173,31 @@ describe('every change of the record is told in its transaction', () => {
     const [jump] = events().slice(-2);
     expect(jump).toMatchObject({ event: 'clock-jump' });
     expect(jump!['byMs']).toBeLessThan(-1e12);
+  });
+
+  test('a time of day that goes forward is told, and again where the transaction was taken back', async () => {
+    await aHistory();
+    const db = openDatabase({ path: record.path, create: false, migrationsDir: MIGRATIONS });
+    const tell = (end: 'COMMIT' | 'ROLLBACK'): void => {
+      db.run('BEGIN IMMEDIATE');
+      db.journal.hold();
+      perform(db, 'noteExport', { what: 'journal' });
+      db.run(end);
+      if (end === 'COMMIT') db.journal.letGo();
+      else db.journal.takeBack();
+    };
+    tell('COMMIT');
+    const now = Date.now();
+    using clock = vi.spyOn(Date, 'now');
+    clock.mockImplementation(() => now + 60_000);
+    tell('ROLLBACK');
+    tell('COMMIT');
+    tell('COMMIT');
+    db.raw.close();
+    const [jump, ...others] = events().slice(-3);
+    expect(jump).toMatchObject({ event: 'clock-jump' });
+    expect(Math.abs(Number(jump!['byMs']) - 60_000)).toBeLessThan(10_000);
+    expect(others.map(({ event }) => event)).not.toContain('clock-jump');
   });
 
   test('the triggers refuse to change or remove an event', async () => {

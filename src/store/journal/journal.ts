@@ -20,6 +20,12 @@ export interface Head {
   readonly hash: Buffer;
 }
 
+/** This machine's two clocks at one moment, in ms. */
+interface Clocks {
+  readonly wall: number;
+  readonly steady: number;
+}
+
 /** The last event, as the next one follows from it. */
 interface Last extends Head {
   /** When it was told, in epoch milliseconds; NaN where there is none. */
@@ -36,9 +42,9 @@ export class Journal {
   #station: string | null = null;
   #said: Told[] = [];
   #taken: () => Change[] = () => [];
-  #clocks: { wall: number; steady: number } | null = null;
-  /** As long as nobody else can append: the last event, once it is known. */
-  #held: { last: Last | null } | null = null;
+  #clocks: Clocks | null = null;
+  /** As long as nobody else can append: the last event, once it is known, and the clocks as they were compared before. */
+  #held: { last: Last | null; readonly clocks: Clocks | null } | null = null;
 
   constructor(raw: Database.Database, operator: string) {
     this.#raw = raw;
@@ -76,14 +82,20 @@ export class Journal {
 
   /**
    * From here on nobody else can append, since this connection holds the database in a transaction: the last event is read once
-   * and remembered. To be called again where a part of the transaction was taken back.
+   * and remembered.
    */
   hold(): void {
-    this.#held = { last: null };
+    this.#held = { last: null, clocks: this.#clocks };
   }
 
-  /** The transaction has ended. */
+  /** The transaction is committed. */
   letGo(): void {
+    this.#held = null;
+  }
+
+  /** The transaction is taken back: a jump of the clock that was told in it is told again. */
+  takeBack(): void {
+    if (this.#held) this.#clocks = this.#held.clocks;
     this.#held = null;
   }
 
