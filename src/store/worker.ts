@@ -56,7 +56,7 @@ function commit(open: Db, requests: readonly Request[]): void {
   try {
     replies = requests.every(({ name }) => isRead(name))
       ? requests.map(request => answered(open, request))
-      : (allTogether(open, requests) ?? oneByOne(open, requests));
+      : transacted(open, requests);
     for (const { name } of requests) failPoint(`record:${name}:committed`);
   } catch (error) {
     rollBack(open);
@@ -67,41 +67,42 @@ function commit(open: Db, requests: readonly Request[]): void {
   post(replies);
 }
 
-/** As they mostly go through. @returns null where one of them failed: then nothing is left of any */
-function allTogether(open: Db, requests: readonly Request[]): Reply[] | null {
+/** Mostly all go through. Where one does not, all are taken back and carried out again, so that this one fails alone. */
+function transacted(open: Db, requests: readonly Request[]): Reply[] {
+  const each = (write: typeof done): Reply[] =>
+    requests.map(request => (isRead(request.name) ? answered(open, request) : write(open, request)));
+  let replies: Reply[];
   begin(open);
-  const replies: Reply[] = [];
   try {
-    for (const request of requests) replies.push(isRead(request.name) ? answered(open, request) : done(open, request));
+    replies = each(done);
   } catch {
     rollBack(open);
-    return null;
+    begin(open);
+    replies = each(doneAlone);
   }
   end(open);
   return replies;
 }
 
-/** A savepoint each, so that one that fails fails alone. */
-function oneByOne(open: Db, requests: readonly Request[]): Reply[] {
-  begin(open);
-  const replies: Reply[] = [];
-  for (const request of requests) {
-    if (isRead(request.name)) {
-      replies.push(answered(open, request));
-      continue;
-    }
-    open.run('SAVEPOINT one');
-    try {
-      replies.push(done(open, request));
-    } catch (error) {
-      if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
-      open.run('ROLLBACK TO one');
-      replies.push({ type: 'failed', id: request.id, fault: toPlain(asFault(error, open.raw.name)) });
-    }
-    open.run('RELEASE one');
+function done(open: Db, request: Request): Reply {
+  const output = performed(open, request);
+  failPoint(`record:${request.name}:performed`);
+  return { type: 'done', id: request.id, output };
+}
+
+/** With a savepoint: what fails undoes nothing but itself. */
+function doneAlone(open: Db, request: Request): Reply {
+  open.run('SAVEPOINT one');
+  let reply: Reply;
+  try {
+    reply = done(open, request);
+  } catch (error) {
+    if (!open.raw.inTransaction) throw error; // SQLite itself has rolled everything back (a full disk)
+    open.run('ROLLBACK TO one');
+    reply = { type: 'failed', id: request.id, fault: toPlain(asFault(error, open.raw.name)) };
   }
-  end(open);
-  return replies;
+  open.run('RELEASE one');
+  return reply;
 }
 
 function begin(open: Db): void {
@@ -117,12 +118,6 @@ function end(open: Db): void {
 function rollBack(open: Db): void {
   open.journal.takeBack();
   if (open.raw.inTransaction) open.run('ROLLBACK');
-}
-
-function done(open: Db, request: Request): Reply {
-  const output = performed(open, request);
-  failPoint(`record:${request.name}:performed`);
-  return { type: 'done', id: request.id, output };
 }
 
 /** For what changes nothing, or is in no transaction: if it fails, nothing has to be taken back. */
