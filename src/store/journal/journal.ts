@@ -76,8 +76,7 @@ export class Journal {
   }
 
   head(): Head {
-    const { seq, hash } = this.#readLast();
-    return { seq, hash };
+    return this.#readLast();
   }
 
   /**
@@ -159,16 +158,10 @@ export class Journal {
   }
 
   #setRow({ table, old, now }: Change): SetRow | null {
-    const told: Record<string, unknown> = {};
-    let changes = false;
-    for (const [column, value] of Object.entries(now)) {
-      if (value === (old === null ? null : old[column])) continue;
-      told[column] = value;
-      changes = true;
-    }
-    if (old === null) return [table, told];
-    if (!changes) return null;
+    const told = Object.entries(now).filter(([column, value]) => value !== (old?.[column] ?? null));
+    if (old === null) return [table, Object.fromEntries(told)];
+    if (told.length === 0) return null;
     const key = (this.#tables.get(table)?.key ?? []).map(column => [column, old[column]] as const);
-    return [table, Object.fromEntries(key), told];
+    return [table, Object.fromEntries(key), Object.fromEntries(told)];
   }
 }
