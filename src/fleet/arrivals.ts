@@ -1,4 +1,3 @@
-import { NO_REASON } from '../core/clock.ts';
 import type { Clock } from '../core/clock.ts';
 import type { DeviceId } from '../core/device-id.ts';
 import { Fault, isGone, toFault } from '../core/errors.ts';
@@ -99,9 +98,10 @@ export class Arrivals {
     };
     const asked = Promise.all(ports.map(ask));
     this.#identified = Promise.all([this.#identified, asked]);
-    const patience = new AbortController();
-    await Promise.race([asked, clock.sleep(DUPLICATE_WAIT_MS, patience.signal)]);
-    patience.abort(NO_REASON);
+    let callOff = (): void => undefined;
+    const patience = new Promise<void>(resolve => (callOff = clock.after(DUPLICATE_WAIT_MS, resolve)));
+    await Promise.race([asked, patience]);
+    callOff();
     for (const start of ready.splice(0)) start();
     await asked;
     for (const start of ready.splice(0)) start();

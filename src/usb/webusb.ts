@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebUSB } from 'usb';
-import { NO_REASON, systemClock } from '../core/clock.ts';
+import { systemClock } from '../core/clock.ts';
 import { Fault } from '../core/errors.ts';
 import { hubOf, parseUsbPath } from '../core/usb-path.ts';
 import type { UsbPath } from '../core/usb-path.ts';
@@ -86,11 +86,14 @@ export function localBus(): UsbBus {
 const WAIT_MS = 10_000;
 
 async function withinWait<T>(asked: Promise<T>): Promise<T | 'overdue'> {
-  const answered = new AbortController();
+  let callOff = (): void => undefined;
+  const overdue = new Promise<'overdue'>(resolve => {
+    callOff = systemClock.after(WAIT_MS, () => resolve('overdue'));
+  });
   try {
-    return await Promise.race([asked, systemClock.sleep(WAIT_MS, answered.signal).then(() => 'overdue' as const)]);
+    return await Promise.race([asked, overdue]);
   } finally {
-    answered.abort(NO_REASON);
+    callOff();
   }
 }
 
