@@ -10,7 +10,7 @@ export interface RackRun {
   /** Key pairs are made ahead; else during the run. */
   readonly prepared: boolean;
   /** Whether its memory is looked at meanwhile, which costs a little. */
-  readonly memory?: boolean;
+  readonly memory: boolean;
 }
 
 export interface RackRan {
@@ -20,7 +20,7 @@ export interface RackRan {
 }
 
 /** `run` as a whole process over USB/IP: a virtual rack and a virtual cloud in processes of their own, a new database. */
-export async function runOnRack({ devices, hubs, prepared, memory = false }: RackRun): Promise<RackRan> {
+export async function runOnRack({ devices, hubs, prepared, memory }: RackRun): Promise<RackRan> {
   await using bench = new Bench();
   const size = ['--count', String(devices), '--hubs', String(hubs), '--write-ms', String(WRITE_MS)];
   const [rack, cloud] = await Promise.all([
