@@ -30,24 +30,22 @@ const MAX_CONFIGURATION_BYTES = 512;
  * @throws Fault DESCRIPTOR_INVALID, or what the port throws
  */
 export async function readDescriptors(port: UsbPort): Promise<DfuDescriptors> {
-  const [device, configuration] = await Promise.all([
-    getDescriptor(port, TYPE.DEVICE, 0, 0, 18),
+  const [{ vendorId, productId, release, serialIndex }, configuration] = await Promise.all([
+    getDeviceDescriptor(port),
     getDescriptor(port, TYPE.CONFIGURATION, 0, 0, MAX_CONFIGURATION_BYTES),
   ]);
-  if (device === null || device.length < 18 || device[1] !== TYPE.DEVICE) throw invalid(port, 'the device descriptor');
-  const view = new DataView(device.buffer, device.byteOffset, device.byteLength);
   if (configuration === null) throw invalid(port, 'the configuration descriptor');
   const parsed = parseConfiguration(configuration);
   if (!parsed) throw invalid(port, 'the configuration descriptor');
   const [serialNumber, ...names] = await Promise.all([
-    serialOf(port, view.getUint8(16)),
+    serialOf(port, serialIndex),
     ...parsed.alternates.map(({ nameIndex }) => readString(port, nameIndex)),
   ]);
   const alternates = parsed.alternates.map(({ number }, nth) => ({ number, name: names[nth] ?? '' }));
   return {
-    vendorId: view.getUint16(8, true),
-    productId: view.getUint16(10, true),
-    release: view.getUint16(12, true),
+    vendorId,
+    productId,
+    release,
     serialNumber,
     alternates,
     transferSize: parsed.transferSize,
@@ -63,13 +61,32 @@ export async function readDescriptors(port: UsbPort): Promise<DfuDescriptors> {
 export async function askSerialNumber(port: UsbPort, clock: Clock): Promise<string | null> {
   await openPatiently(port, clock, { claim: false });
   try {
-    const device = await getDescriptor(port, TYPE.DEVICE, 0, 0, 18);
-    if (device === null || device.length < 18 || device[1] !== TYPE.DEVICE)
-      throw invalid(port, 'the device descriptor');
-    return await readString(port, device[16] ?? 0);
+    const { serialIndex } = await getDeviceDescriptor(port);
+    return await readString(port, serialIndex);
   } finally {
     await port.close();
   }
+}
+
+/** The parts of a device descriptor (USB 2.0, table 9-8) that are looked at here. */
+interface DeviceDescriptor {
+  readonly vendorId: number;
+  readonly productId: number;
+  readonly release: number;
+  /** iSerialNumber; 0: none. */
+  readonly serialIndex: number;
+}
+
+/** @returns null where it is none */
+export function parseDevice(bytes: Uint8Array): DeviceDescriptor | null {
+  if (bytes.length < 18 || bytes[0] !== 18 || bytes[1] !== TYPE.DEVICE) return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    vendorId: view.getUint16(8, true),
+    productId: view.getUint16(10, true),
+    release: view.getUint16(12, true),
+    serialIndex: view.getUint8(16),
+  };
 }
 
 interface Configuration {
@@ -120,6 +137,13 @@ export function decodeString(bytes: Uint8Array): string | null {
   } catch {
     return null; // lone surrogates: it is no text
   }
+}
+
+async function getDeviceDescriptor(port: UsbPort): Promise<DeviceDescriptor> {
+  const bytes = await getDescriptor(port, TYPE.DEVICE, 0, 0, 18);
+  const device = bytes && parseDevice(bytes);
+  if (!device) throw invalid(port, 'the device descriptor');
+  return device;
 }
 
 async function getDescriptor(

@@ -138,8 +138,7 @@ export class DfuDevice {
    * @throws Fault READ_FAILED, USB_*
    */
   async read(alternate: number, address: number, length: number): Promise<Uint8Array> {
-    await this.#select(alternate);
-    await this.#setPointer(address, 'to-read');
+    await this.#setPointer(alternate, address, 'to-read');
     const bytes = new Uint8Array(length);
     const blocks = Math.ceil(length / MAX_TRANSFER_BYTES);
     for (let from = 0; from === 0 || from < blocks; from += UPLOADS_AT_ONCE) {
@@ -175,8 +174,7 @@ export class DfuDevice {
     if (bytes.length === 0 || bytes.length > MAX_TRANSFER_BYTES) {
       throw new RangeError(`a block holds 1 to ${MAX_TRANSFER_BYTES} bytes, not ${bytes.length}`);
     }
-    await this.#select(alternate);
-    await this.#setPointer(address, 'to-write');
+    await this.#setPointer(alternate, address, 'to-write');
     failPoint('write:pointer-set');
     await this.#download(
       FIRST_DATA_BLOCK,
@@ -205,8 +203,7 @@ export class DfuDevice {
    * @throws Fault WRITE_FAILED, USB_*
    */
   async writeRun(alternate: number, address: number, bytes: Uint8Array): Promise<void> {
-    await this.#select(alternate);
-    await this.#setPointer(address, 'to-write');
+    await this.#setPointer(alternate, address, 'to-write');
     for (let at = 0, block = FIRST_DATA_BLOCK; at < bytes.length; at += MAX_TRANSFER_BYTES, block += 1) {
       const piece = bytes.subarray(at, at + MAX_TRANSFER_BYTES);
       await this.#download(block, piece, () =>
@@ -259,11 +256,14 @@ export class DfuDevice {
    * be in dfuIDLE: the ABORT with which a read begins brings it there from dfuDNLOAD-SYNC, in which the command leaves it,
    * without the GETSTATUS that would bring it to dfuDNLOAD-IDLE first.
    */
-  async #setPointer(address: number, purpose: 'to-read' | 'to-write'): Promise<void> {
+  async #setPointer(alternate: number, address: number, purpose: 'to-read' | 'to-write'): Promise<void> {
     const failed = (): Fault => this.#fault('DFU_PROTOCOL', `the device refused the address ${hexAddress(address)}`);
-    const sent = this.#send(0, setPointerCommand(address));
     // The command runs in the GETSTATUS, which is asked for with it.
-    const [, status] = await Promise.all([sent, this.#statusOrStall(WRITE_TIMEOUT_MS)]);
+    const [, , status] = await Promise.all([
+      this.#select(alternate),
+      this.#send(0, setPointerCommand(address)),
+      this.#statusOrStall(WRITE_TIMEOUT_MS),
+    ]);
     if (purpose === 'to-write') {
       await this.#settle(0, failed, status);
       return;

@@ -8,8 +8,9 @@ import type { UsbPath } from '../core/usb-path.ts';
  * - a stalled control transfer resolves with `status: 'stall'`, it does not throw;
  * - everything else that goes wrong throws a Fault: USB_GONE (left the bus), USB_TIMEOUT, USB_ACCESS, USB_BUSY,
  *   USB_IO, DESCRIPTOR_INVALID;
- * - transfers that are asked for at once, without waiting for each other, are carried out in the order of asking; where one
- *   throws, those behind it are withdrawn and throw the same, and a stall is no reason for that;
+ * - transfers that are asked for at once, without waiting for each other, are carried out in the order of asking, and a new
+ *   alternate setting among them; where one throws, those behind it are withdrawn and throw the same, and a stalled transfer is
+ *   no reason for that;
  * - every transfer takes a timeout in milliseconds, which is never optional; its time begins with its turn. After a timeout
  *   the request has been cancelled on the host; the device may still carry it out.
  */
@@ -22,7 +23,7 @@ export interface UsbPort {
   readonly productId: number;
   /** bcdDevice, the device's release number (0x0250). */
   readonly release: number;
-  /** iSerialNumber as text; null: it has none or it can't be decoded; undefined: not known before `open` (USB/IP). */
+  /** iSerialNumber as text; null: it has none or it can't be decoded; undefined: only the device itself tells (USB/IP). */
   readonly serialNumber: string | null | undefined;
   readonly opened: boolean;
   open(): Promise<void>;

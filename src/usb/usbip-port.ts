@@ -3,8 +3,7 @@ import { Fault } from '../core/errors.ts';
 import { hubOf, onRack, type UsbPath } from '../core/usb-path.ts';
 import type { ControlSetup, InResult, OutResult, UsbPort } from './port.ts';
 import { busyFault, goneFault, ioFault, stallFault } from './port-faults.ts';
-import { DESCRIPTOR, LANGUAGE_EN_US, PORT_RESET, setInterface, STANDARD } from './setup-packet.ts';
-import { decodeDeviceDescriptor, decodeStringDescriptor } from './usb-descriptors.ts';
+import { PORT_RESET, setInterface, STANDARD } from './setup-packet.ts';
 import { exchange, hangUp, rackName, type RackAddress } from './usbip-dial.ts';
 import { encodeImportRequest, OP_STATUS, takeImportReply, type UsbipDevice } from './usbip-operations.ts';
 import { UrbLink } from './usbip-urbs.ts';
@@ -16,11 +15,13 @@ const BUSY_PAUSE_MS = 100;
 const STANDARD_MS = 5000;
 
 const NOTHING = new Uint8Array(0);
-const SET_CONFIGURATION_1 = standard(STANDARD.setConfiguration, 1, 0);
-
-function standard(request: number, value: number, index: number): ControlSetup {
-  return { requestType: 'standard', recipient: 'device', request, value, index };
-}
+const SET_CONFIGURATION_1: ControlSetup = {
+  requestType: 'standard',
+  recipient: 'device',
+  request: STANDARD.setConfiguration,
+  value: 1,
+  index: 0,
+};
 
 export interface UsbipPortOptions {
   readonly rack: RackAddress;
@@ -39,7 +40,8 @@ export class UsbipPort implements UsbPort {
   readonly vendorId: number;
   readonly productId: number;
   readonly release: number;
-  #serialNumber: string | null | undefined;
+  /** A rack does not tell it, and whoever opens the device asks for other descriptors too. */
+  readonly serialNumber = undefined;
   readonly #options: UsbipPortOptions;
   readonly #claimed = new Set<number>();
   #link: UrbLink | null = null;
@@ -56,10 +58,6 @@ export class UsbipPort implements UsbPort {
     this.vendorId = listed.vendorId;
     this.productId = listed.productId;
     this.release = listed.release;
-  }
-
-  get serialNumber(): string | null | undefined {
-    return this.#serialNumber;
   }
 
   get opened(): boolean {
@@ -122,7 +120,7 @@ export class UsbipPort implements UsbPort {
     const link = await this.#connect();
     this.#fresh = link;
     try {
-      await this.#enumerate(link);
+      await this.#configure(link);
     } catch (thrown) {
       await link.close();
       throw thrown;
@@ -143,7 +141,7 @@ export class UsbipPort implements UsbPort {
         const { busNumber, deviceNumber, vendorId, productId } = answer.device;
         if (vendorId !== this.vendorId || productId !== this.productId) {
           await hangUp(socket);
-          throw this.#another();
+          throw new Fault('USB_GONE', `${this.path}: another device is there now`, { facts: { path: this.path } });
         }
         return new UrbLink({
           rack,
@@ -170,32 +168,11 @@ export class UsbipPort implements UsbPort {
     }
   }
 
-  /** What an operating system does with a new device, as far as it is of use here. */
-  async #enumerate(link: UrbLink): Promise<void> {
+  /** `usbip bind` takes a device from its driver, which leaves it unconfigured. Told so twice, nothing happens. */
+  async #configure(link: UrbLink): Promise<void> {
     this.#options.onOpened(this);
-    const get = standard(STANDARD.getDescriptor, DESCRIPTOR.device << 8, 0);
-    const bytes = await link.control(get, 'in', NOTHING, 18, STANDARD_MS);
-    const device = bytes === 'stall' ? null : decodeDeviceDescriptor(bytes);
-    if (!device) {
-      throw new Fault('DESCRIPTOR_INVALID', `${this.path}: its device descriptor makes no sense`, {
-        facts: { path: this.path },
-      });
-    }
-    if (device.vendorId !== this.vendorId || device.productId !== this.productId) throw this.#another();
-    // `usbip bind` takes a device from its driver, which leaves it unconfigured. Told so twice, nothing happens.
     const configured = await link.control(SET_CONFIGURATION_1, 'out', NOTHING, 0, STANDARD_MS);
     if (configured === 'stall') throw stallFault(this.path, SET_CONFIGURATION_1);
-    this.#serialNumber = device.serialIndex === 0 ? null : await this.#readString(link, device.serialIndex);
-  }
-
-  async #readString(link: UrbLink, index: number): Promise<string | null> {
-    const get = standard(STANDARD.getDescriptor, (DESCRIPTOR.string << 8) | index, LANGUAGE_EN_US);
-    const bytes = await link.control(get, 'in', NOTHING, 255, STANDARD_MS);
-    return bytes === 'stall' ? null : decodeStringDescriptor(bytes);
-  }
-
-  #another(): Fault {
-    return new Fault('USB_GONE', `${this.path}: another device is there now`, { facts: { path: this.path } });
   }
 
   #openLink(): UrbLink {

@@ -189,7 +189,8 @@ class WebUsbPort implements UsbPort {
 
   async selectAlternateInterface(interfaceNumber: number, alternateSetting: number): Promise<void> {
     const setup = setInterface(interfaceNumber, alternateSetting);
-    await this.#ask(() => this.#device.selectAlternateInterface(interfaceNumber, alternateSetting), { setup });
+    const select = () => this.#device.selectAlternateInterface(interfaceNumber, alternateSetting);
+    await this.#line.inTurn(() => this.#ask(select, { setup }));
   }
 
   async controlTransferIn(setup: ControlSetup, length: number, timeoutMs: number): Promise<InResult> {

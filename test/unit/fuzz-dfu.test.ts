@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseStatus, REQUEST, type RequestName } from '#src/dfu/codec.ts';
-import { decodeString, readDescriptors, type DfuDescriptors } from '#src/dfu/descriptors.ts';
+import { decodeString, parseDevice, readDescriptors, type DfuDescriptors } from '#src/dfu/descriptors.ts';
 import { DfuDevice } from '#src/dfu/dfu-device.ts';
 import { parseMemoryMap, runAt } from '#src/dfu/memory-map.ts';
-import { decodeDeviceDescriptor, decodeStringDescriptor } from '#src/usb/usb-descriptors.ts';
+import { decodeStringDescriptor } from '#src/usb/usb-descriptors.ts';
 import { endOfAsync, expectCode, fuzz, mutated, textOf } from '../support/fuzz.ts';
 import { QuickClock } from '../support/quick-clock.ts';
 import { GOOD_DESCRIPTORS, ScriptedPort, statusBytes, type Script } from '../support/scripted-port.ts';
@@ -87,7 +87,7 @@ test('a string descriptor of any bytes is a text, or none', async () => {
 
 test('a device descriptor of any bytes is one of 18, or none', async () => {
   await fuzz(fc.oneof(fc.uint8Array({ maxLength: 20 }), mutated(GOOD_DESCRIPTORS[0x100]!)), 500, bytes => {
-    const device = decodeDeviceDescriptor(bytes);
+    const device = parseDevice(bytes);
     if (device === null) return;
     expect([...bytes.subarray(0, 2)]).toEqual([18, 1]);
     for (const number of Object.values(device)) expect(number >= 0 && number <= 0xffff).toBe(true);

@@ -142,7 +142,7 @@ async function visit(): Promise<void> {
     const [port] = listed.value;
     const opened = port && (await endOfAsync(() => port.open()));
     if (opened && 'value' in opened) {
-      expect([port.opened, port.serialNumber === null || port.serialNumber!.isWellFormed()]).toEqual([true, true]);
+      expect(port.opened).toBe(true);
       const asked = await Promise.all([
         endOfAsync(() => port.claimInterface(0)),
         endOfAsync(() => port.controlTransferIn(dfu(3), 6, 3000)),
@@ -154,9 +154,7 @@ async function visit(): Promise<void> {
       const [, status] = asked;
       if ('value' in status && status.value.status === 'ok') expect(status.value.data.length).toBeLessThanOrEqual(6);
     } else if (opened) {
-      expect(opened.fault.code).toMatch(
-        /^(USB_(GONE|BUSY|TIMEOUT|IO|STALL)|DESCRIPTOR_INVALID|RACK_(UNREACHABLE|PROTOCOL))$/,
-      );
+      expect(opened.fault.code).toMatch(/^(USB_(GONE|BUSY|TIMEOUT|IO|STALL)|RACK_(UNREACHABLE|PROTOCOL))$/);
       expect(port.opened).toBe(false);
     }
   }

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { readDescriptors } from '#src/dfu/descriptors.ts';
 import { serveRack, type RackServer } from '#src/sim/usbip-server.ts';
 import { createRack, type VirtualRack } from '#src/sim/virtual-rack.ts';
 import { setupPacket, type SetupPacket } from '#src/usb/setup-packet.ts';
@@ -54,8 +55,9 @@ async function expectServed(): Promise<void> {
       const [port, ...more] = await bus.list();
       expect([port?.path, ...more]).toEqual([`${server.host}:${server.port}/${BUS_ID}`]);
       await port!.open();
-      expect(port!.serialNumber).toMatch(/^[0-9A-F]{24}$/);
       await port!.claimInterface(0);
+      const { serialNumber } = await readDescriptors(port!);
+      expect(serialNumber).toMatch(/^[0-9A-F]{24}$/);
       expect(await port!.controlTransferIn(dfu(5), 1, 5000)).toEqual({ status: 'ok', data: Uint8Array.of(2) });
       return;
     } catch (thrown) {

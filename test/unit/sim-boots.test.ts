@@ -9,6 +9,7 @@ import { serveRack } from '#src/sim/usbip-server.ts';
 import { createRack, type RackOptions, type VirtualRack } from '#src/sim/virtual-rack.ts';
 import type { ControlSetup, UsbPort } from '#src/usb/port.ts';
 import { rackBus } from '#src/usb/usbip.ts';
+import { decodeStringDescriptor } from '#src/usb/usb-descriptors.ts';
 import { tempFolder } from '../support/temp-folder.ts';
 import { Host, hostOver, ManualClock, standard, until } from './sim-bench.ts';
 
@@ -426,7 +427,9 @@ describe('to a host', () => {
       await clock.advance(300);
       const inNormal = await taken();
       expect(inNormal.port).toMatchObject({ productId: 0xc006, release: 0x0250 });
-      expect(inNormal.port.serialNumber).toBe(device.deviceId.toUpperCase());
+      const serial = await inNormal.port.controlTransferIn(standard(6, 0x303, 0x409), 255, 5000);
+      const text = serial.status === 'ok' && decodeStringDescriptor(serial.data);
+      expect(text).toBe(device.deviceId.toUpperCase());
       expect(inNormal.port.instance).not.toBe(inDfu.port.instance);
       expect((await bus.list()).map(({ path, productId }) => [socketOf(path), productId]).sort()).toEqual([
         ['1-1.1', 0xc006],

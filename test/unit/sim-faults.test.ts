@@ -217,9 +217,10 @@ describe.each(['the sim bus', 'USB/IP'] as const)('over %s', over => {
   });
 
   test('a serial that is no UTF-16 is none', async () => {
-    const port = await onlyPort(await struck(over, '#1:descriptor:utf16'));
-    await port.open();
-    expect(port.serialNumber).toBeNull();
+    const made = await struck(over, '#1:descriptor:utf16');
+    const device = await DfuDevice.open(await onlyPort(made), made.clock);
+    expect(device.descriptors.serialNumber).toBeNull();
+    await device.close();
   });
 
   test.each([

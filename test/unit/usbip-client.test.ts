@@ -1,9 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { serveRack } from '#src/sim/usbip-server.ts';
-import { parseFault } from '#src/sim/rack-faults.ts';
-import { createRack } from '#src/sim/virtual-rack.ts';
 import type { UsbBus } from '#src/usb/port.ts';
 import { rackBus } from '#src/usb/usbip.ts';
 import {
@@ -51,16 +48,18 @@ function busAt(port: number, clock?: ManualClock): UsbBus {
   return bus;
 }
 
-const DESCRIPTOR = Buffer.from('1201000200000040042b06d0500201020301', 'hex');
-
 type Command = SubmitCommand | UnlinkCommand;
 
-/** A usbipd with one device, that answers enumeration as a Photon does and leaves all else to the test. */
+/**
+ * A usbipd with one device, that takes its configuration as a Photon does and leaves all else to the test.
+ * @param options.imports what imports are answered with, one after the other; 0 when they are through
+ * @param options.configured how SET_CONFIGURATION is answered; null: not at all
+ */
 function usbipd(
   onCommand: (command: Command, socket: Socket) => void,
-  options: { serial?: Buffer; imports?: number[] } = {},
+  options: { imports?: number[]; configured?: number | null } = {},
 ) {
-  const imports = [...(options.imports ?? [])];
+  const { imports = [], configured = 0 } = options;
   return (socket: Socket): void => {
     const arrived = new WireBuffer();
     let imported = false;
@@ -81,11 +80,9 @@ function usbipd(
         return;
       }
       for (let command = arrived.take(takeCommand); command; command = arrived.take(takeCommand)) {
-        const standard = command.kind === 'submit' && (command.setup.requestType & 0x60) === 0 ? command : null;
-        if (!standard) onCommand(command, socket);
-        else if (standard.setup.request === 9) answer(socket, standard, new Uint8Array(0));
-        else if (standard.setup.value >> 8 === 1) answer(socket, standard, DESCRIPTOR);
-        else answer(socket, standard, options.serial ?? Buffer.from([6, 3, 0x41, 0, 0x42, 0]));
+        const configures = command.kind === 'submit' && command.setup.requestType === 0 && command.setup.request === 9;
+        if (!configures) onCommand(command, socket);
+        else if (configured !== null) answer(socket, command, new Uint8Array(0), configured);
       }
     });
   };
@@ -155,14 +152,18 @@ describe('a list from a rack', () => {
 });
 
 describe('an import', () => {
-  test('reads descriptor and serial as an operating system does', async () => {
-    const { port } = await fakeServer(usbipd(() => undefined));
-    expect((await openPort(busAt(port))).serialNumber).toBe('AB');
+  test('asks the device for nothing, and leaves its serial number to whoever wants it', async () => {
+    const asked: Command[] = [];
+    const { port } = await fakeServer(usbipd(command => asked.push(command)));
+    expect((await openPort(busAt(port))).serialNumber).toBeUndefined();
+    expect(asked).toEqual([]);
   });
 
-  test('a serial that can not be decoded is null', async () => {
-    const { port } = await fakeServer(usbipd(() => undefined, { serial: Buffer.from([4, 3, 0, 0xd8]) }));
-    expect((await openPort(busAt(port))).serialNumber).toBeNull();
+  test('of a device that refuses its configuration is USB_STALL', async () => {
+    const { port, sockets } = await fakeServer(usbipd(() => undefined, { configured: -32 }));
+    const [device] = await busAt(port).list();
+    await expect(device!.open()).rejects.toMatchObject({ code: 'USB_STALL', facts: { request: 'setConfiguration' } });
+    await until(() => sockets.size === 0);
   });
 
   test('that is refused as busy is tried again', async () => {
@@ -198,30 +199,19 @@ describe('an import', () => {
     await expect(device!.open()).rejects.toMatchObject({ code });
   });
 
-  test('whose device never describes itself times out, and can be closed before that', async () => {
+  test('whose device does not take its configuration times out, and can be closed before that', async () => {
     const clock = new ManualClock();
-    const rack = await createRack({
-      count: 1,
-      hubs: 1,
-      writeMs: 0,
-      keys: 'blank',
-      faults: [parseFault('*:hang:descriptor')],
-    });
-    const server = await serveRack(rack, { host: '127.0.0.1', port: 0 });
-    closers.push(async () => {
-      await server.close();
-      await rack.close();
-    });
-    const [device] = await busAt(server.port, clock).list();
+    const { port, sockets } = await fakeServer(usbipd(() => undefined, { configured: null }));
+    const [device] = await busAt(port, clock).list();
     const timedOut = expect(device!.open()).rejects.toMatchObject({
       code: 'USB_TIMEOUT',
-      facts: { request: 'getDescriptor', timeoutMs: 5000 },
+      facts: { request: 'setConfiguration', timeoutMs: 5000 },
     });
-    // Three waits: for the list, for the import, for the descriptor.
+    // Three waits: for the list, for the import, for the configuration.
     await until(() => clock.sleeps === 3);
     await clock.advance(5000);
     await timedOut;
-    await until(() => !rack.devices[0]!.held);
+    await until(() => sockets.size === 0);
 
     const cut = expect(device!.open()).rejects.toMatchObject({ code: 'USB_IO' });
     await until(() => clock.sleeps === 5);
