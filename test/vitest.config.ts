@@ -6,6 +6,7 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     include: ['test/{unit,contract,fleet,cli}/**/*.test.ts'],
     pool: 'forks',
+    isolate: false, // the program is loaded once in each process, not for each file: a fifth of the time
     maxWorkers: availableParallelism() + 1, // many tests wait for processes and for time-outs, and would leave a processor idle
     testTimeout: 300_000, // none takes a tenth of it here; a machine with other work may be that slow
     hookTimeout: 300_000,
