@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 
 /*
  * Joins what `tsc` has made, and the packages that it uses, into a few files: a process that opens six hundred files
@@ -10,20 +10,17 @@ import { dirname, resolve } from 'node:path';
  * Files lie as deep below the package as those that they are made of, so that `../../migrations` means the same.
  */
 rmSync('dist/bundle', { recursive: true, force: true });
+mkdirSync('dist/bundle');
 
 const COMMANDS = { main: 'dist/cli/main.js', version: 'dist/cli/version.js', early: 'dist/cli/early.js' };
-// By the names under which those who start them look for them, from `dist/bundle`.
 const THREADS = {
   worker: 'dist/store/worker.js',
-  'journal/chain-thread': 'dist/store/journal/chain-thread.js',
+  'chain-thread': 'dist/store/journal/chain-thread.js',
   'sealing-thread': 'dist/vault/sealing-thread.js',
 };
 
 for (const name of Object.keys(THREADS)) {
-  const file = `dist/bundle/${name}.js`;
-  mkdirSync(dirname(file), { recursive: true });
-  const { length: depth } = name.split('/');
-  writeFileSync(file, `require('${'../'.repeat(depth - 1) || './'}load.cjs').load('${name}');\n`);
+  writeFileSync(`dist/bundle/${name}.js`, `require('./load.cjs').load('${name}');\n`);
 }
 // A thread that begins with an ES module takes a fifth longer to begin.
 writeFileSync('dist/bundle/package.json', '{ "type": "commonjs" }\n');

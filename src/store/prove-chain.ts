@@ -45,7 +45,7 @@ export async function proveChain(
 
 function inThread(work: ChainWork): Promise<ChainResult> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./journal/chain-thread.js', import.meta.url), { workerData: work });
+    const worker = new Worker(new URL('../bundle/chain-thread.js', import.meta.url), { workerData: work });
     worker.once('message', (result: ChainResult) => resolve(result));
     worker.once('error', error => reject(asFault(error, work.path)));
     worker.once('exit', () => reject(new Fault('BUG', 'a thread that read the journal ended without a word')));
