@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { decodeString, parseConfiguration, readDescriptors } from '#src/dfu/descriptors.ts';
+import { decodeString, parseConfiguration, parseDevice, readDescriptors } from '#src/dfu/descriptors.ts';
 import { benchPort } from '../support/dfu-bench.ts';
 import { alternate, configuration, FUNCTIONAL, ScriptedPort, stringDescriptor } from '../support/scripted-port.ts';
 
@@ -55,6 +55,11 @@ describe('the descriptors of a device in DFU mode', () => {
       facts: { path: '1-1.1' },
     });
   });
+});
+
+test('a device descriptor that is none is null', () => {
+  expect(parseDevice(Buffer.alloc(18))).toBeNull();
+  expect(parseDevice(Buffer.from('1201000200000040042b06d050020102030', 'hex'))).toBeNull();
 });
 
 describe('the chain of a configuration', () => {

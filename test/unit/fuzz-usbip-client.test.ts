@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { systemClock, type Clock } from '#src/core/clock.ts';
 import { parseUsbPath } from '#src/core/usb-path.ts';
+import { readDescriptors } from '#src/dfu/descriptors.ts';
 import { rackBus } from '#src/usb/usbip.ts';
 import {
   encodeSubmitReply,
@@ -151,6 +152,11 @@ async function visit(): Promise<void> {
       ]);
       for (const end of asked)
         if ('fault' in end) expect(end.fault.code).toMatch(/^(USB_(GONE|TIMEOUT|IO|STALL)|RACK_PROTOCOL)$/);
+      const described = await endOfAsync(() => readDescriptors(port));
+      if ('value' in described) {
+        const { serialNumber } = described.value;
+        expect(serialNumber === null || serialNumber.isWellFormed()).toBe(true);
+      } else expect(described.fault.code).toMatch(/^(USB_(GONE|TIMEOUT|IO)|DESCRIPTOR_INVALID|RACK_PROTOCOL)$/);
       const [, status] = asked;
       if ('value' in status && status.value.status === 'ok') expect(status.value.data.length).toBeLessThanOrEqual(6);
     } else if (opened) {

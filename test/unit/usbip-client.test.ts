@@ -1,6 +1,10 @@
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
+import { DfuDevice } from '#src/dfu/dfu-device.ts';
+import { parseFault } from '#src/sim/rack-faults.ts';
+import { serveRack } from '#src/sim/usbip-server.ts';
+import { createRack } from '#src/sim/virtual-rack.ts';
 import type { UsbBus } from '#src/usb/port.ts';
 import { rackBus } from '#src/usb/usbip.ts';
 import {
@@ -218,6 +222,32 @@ describe('an import', () => {
     await device!.close();
     await cut;
     expect(device!.opened).toBe(false);
+  });
+
+  test('whose device never describes itself times out when it is asked to', async () => {
+    const clock = new ManualClock();
+    const rack = await createRack({
+      count: 1,
+      hubs: 1,
+      writeMs: 0,
+      keys: 'blank',
+      faults: [parseFault('*:hang:descriptor')],
+    });
+    const server = await serveRack(rack, { host: '127.0.0.1', port: 0 });
+    closers.push(async () => {
+      await server.close();
+      await rack.close();
+    });
+    const [device] = await busAt(server.port, clock).list();
+    const timedOut = expect(DfuDevice.open(device!, clock)).rejects.toMatchObject({
+      code: 'USB_TIMEOUT',
+      facts: { request: 'getDescriptor', timeoutMs: 5000 },
+    });
+    // Four waits: for the list, for the import, for the configuration, for the descriptors.
+    await until(() => clock.sleeps === 4);
+    await clock.advance(5000);
+    await timedOut;
+    await until(() => !rack.devices[0]!.held);
   });
 });
 

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { Threads } from '#src/core/threads.ts';
 import { chacha20poly1305, hkdf, sha256 } from '#src/vault/age-primitives.ts';
 import { localSealer } from '#src/vault/sealer.ts';
 import { threadedSealer } from '#src/vault/threaded-sealer.ts';
@@ -12,7 +14,7 @@ import { projectFile } from '../support/project.ts';
 const [identity, other] = [newIdentity(), newIdentity()];
 const recipients = [recipientTextOf(other), recipientTextOf(identity)];
 const whole = localSealer();
-const bundled = threadedSealer();
+const bundled = threadedSealer(new Threads(pathToFileURL(projectFile('dist/bundle/sealing-thread.js'))));
 
 const CHUNK = 64 * 1024;
 const SIZES = [0, 1, 713, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 200_000];
