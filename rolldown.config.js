@@ -7,7 +7,8 @@ import { resolve } from 'node:path';
  * each thread is one file. They are CommonJS, loaded by `src/load.ts`, since V8 keeps compiled code of scripts alone;
  * `compile.cjs` makes that code.
  *
- * Files lie as deep below the package as those that they are made of, so that `../../migrations` means the same.
+ * Files lie two folders below the package, as those do that look for others from where they are: `../../migrations` and
+ * `../bundle` mean the same.
  */
 rmSync('dist/bundle', { recursive: true, force: true });
 mkdirSync('dist/bundle');

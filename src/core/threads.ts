@@ -1,5 +1,10 @@
 import { Worker } from 'node:worker_threads';
 
+/** What a thread runs, as the build has joined it: the same file for whoever starts it, from the bundle or beside it. */
+export function threadFile(name: 'worker' | 'sealing-thread' | 'chain-thread'): URL {
+  return new URL(`../bundle/${name}.js`, import.meta.url);
+}
+
 /** Threads of one kind. The first can be started before it is known what for: it loads meanwhile, beside whoever does. */
 export class Threads {
   readonly #file: URL;

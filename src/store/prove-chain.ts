@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { Fault } from '../core/errors.ts';
+import { threadFile } from '../core/threads.ts';
 import { asFault } from './database.ts';
 import type { ChainResult } from './journal/chain.ts';
 import type { ChainWork } from './journal/chain-thread.ts';
@@ -45,7 +46,7 @@ export async function proveChain(
 
 function inThread(work: ChainWork): Promise<ChainResult> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('../bundle/chain-thread.js', import.meta.url), { workerData: work });
+    const worker = new Worker(threadFile('chain-thread'), { workerData: work });
     worker.once('message', (result: ChainResult) => resolve(result));
     worker.once('error', error => reject(asFault(error, work.path)));
     worker.once('exit', () => reject(new Fault('BUG', 'a thread that read the journal ended without a word')));
