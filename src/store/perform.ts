@@ -8,7 +8,9 @@ import type { OperationInput, OperationName, OperationOutput } from './operation
 export function perform<N extends OperationName>(db: Db, name: N, input: OperationInput<N>): OperationOutput<N> {
   const operation = OPERATIONS[name] as unknown as (db: Db, input: OperationInput<N>) => OperationOutput<N>;
   if (READS.has(name)) return operation(db, input);
-  db.journal.takeSaid(); // of one that failed half-way
+  // Of one that failed half-way.
+  db.journal.takeSaid();
+  db.journal.takeChanges();
   const output = operation(db, input);
   const changes = db.journal.takeChanges();
   const told: Told[] = [...(changes.length > 0 ? tell(db, name, changes) : []), ...db.journal.takeSaid()];

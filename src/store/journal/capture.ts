@@ -1,7 +1,9 @@
 import type Database from 'better-sqlite3';
 import type { Tracked } from './tracked.ts';
 
-export type Row = Readonly<Record<string, string | number | null>>;
+type Value = string | number | null;
+
+export type Row = Readonly<Record<string, Value>>;
 
 /** A row that was added (`old` is null), or changed. */
 export interface Change {
@@ -13,39 +15,43 @@ export interface Change {
 /**
  * Lets the connection note every row that it adds or changes, whichever statement does it: what an operation did to the
  * record is read from here, so none can forget to tell of it. The triggers are temporary: the schema knows nothing of them.
+ * What a statement had done before it failed is noted too, so whoever goes on after a failure takes the notes out first.
+ * @returns what takes out all that was noted since it was last called, in its order
  */
-export function noteChanges(raw: Database.Database, tables: readonly Tracked[]): void {
-  raw.exec('CREATE TEMP TABLE changed (n INTEGER PRIMARY KEY, tbl TEXT NOT NULL, old TEXT, now TEXT NOT NULL)');
-  for (const { name, columns, typed } of tables) {
-    // A text that a JSON function has made would be taken for JSON, and not for text.
-    const valueOf = (column: string, n: number): string => (typed[n]?.endsWith(' TEXT') ? `${column} || ''` : column);
-    const row = (which: 'OLD' | 'NEW'): string =>
-      `json_object(${columns.map((column, n) => `'${column}', ${valueOf(`${which}.${column}`, n)}`).join(', ')})`;
+export function noteChanges(raw: Database.Database, tables: readonly Tracked[]): () => Change[] {
+  let noted: { readonly table: Tracked; readonly values: readonly Value[] }[] = [];
+  for (const table of tables) {
+    const { name, columns } = table;
+    raw.function(`noted_${name}`, { varargs: true }, (...values: Value[]) => {
+      noted.push({ table, values });
+      return null;
+    });
+    const row = (which: 'OLD' | 'NEW'): string => columns.map(column => `${which}.${column}`).join(', ');
     raw.exec(
       `CREATE TEMP TRIGGER noted_${name}_added AFTER INSERT ON main.${name}
-         BEGIN INSERT INTO changed (tbl, now) VALUES ('${name}', ${row('NEW')}); END;
+         BEGIN SELECT noted_${name}(${row('NEW')}); END;
        CREATE TEMP TRIGGER noted_${name}_changed AFTER UPDATE ON main.${name}
-         BEGIN INSERT INTO changed (tbl, old, now) VALUES ('${name}', ${row('OLD')}, ${row('NEW')}); END;`,
+         BEGIN SELECT noted_${name}(${row('NEW')}, ${row('OLD')}); END;`,
     );
   }
+  return () => {
+    const taken = noted;
+    noted = [];
+    const changes: Change[] = [];
+    for (const { table, values } of taken) {
+      const { name, columns } = table;
+      const width = columns.length;
+      if (values.length === width) changes.push({ table: name, old: null, now: rowOf(columns, values, 0) });
+      else if (columns.some((_, n) => values[n] !== values[width + n])) {
+        changes.push({ table: name, old: rowOf(columns, values, width), now: rowOf(columns, values, 0) });
+      }
+    }
+    return changes;
+  };
 }
 
-/** @returns what takes out all that was noted since it was last called, in its order */
-export function changesNotedBy(raw: Database.Database): () => Change[] {
-  const noted = raw.prepare<[], { tbl: string; old: string | null; now: string }>(
-    'SELECT tbl, old, now FROM temp.changed ORDER BY n',
-  );
-  const forget = raw.prepare('DELETE FROM temp.changed');
-  return () => {
-    const rows = noted.all();
-    if (rows.length === 0) return [];
-    forget.run();
-    return rows
-      .filter(({ old, now }) => old !== now)
-      .map(({ tbl, old, now }) => ({
-        table: tbl,
-        old: old === null ? null : (JSON.parse(old) as Row),
-        now: JSON.parse(now) as Row,
-      }));
-  };
+function rowOf(columns: readonly string[], values: readonly Value[], from: number): Row {
+  const row: Record<string, Value> = {};
+  for (const [n, column] of columns.entries()) row[column] = values[from + n] ?? null;
+  return row;
 }

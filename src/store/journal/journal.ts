@@ -1,6 +1,6 @@
 import { uptime } from 'node:os';
 import type Database from 'better-sqlite3';
-import { changesNotedBy, noteChanges } from './capture.ts';
+import { noteChanges } from './capture.ts';
 import type { Change } from './capture.ts';
 import { hashOf, NO_HASH } from './event.ts';
 import type { SetRow, Told } from './event.ts';
@@ -57,8 +57,7 @@ export class Journal {
 
   /** From here on, every row that this connection adds or changes is noted. */
   noteChanges(): void {
-    noteChanges(this.#raw, [...this.#tables.values()]);
-    this.#taken = changesNotedBy(this.#raw);
+    this.#taken = noteChanges(this.#raw, [...this.#tables.values()]);
   }
 
   /** What has changed since the last call and has not been told. */
@@ -110,24 +109,26 @@ export class Journal {
     let { seq, hash: prev } = before;
     const now = Date.now();
     const jump = this.#jump(now, before.atMs);
-    const set = changes.map(change => this.#setRow(change)).filter(row => row !== null);
-    const [first, ...others] = told;
-    const pages = Math.max(1, Math.ceil(set.length / ROWS_AT_ONCE));
-    const all: { told: Told; set: readonly SetRow[] }[] = [
-      ...(jump ? [{ told: jump, set: [] }] : []),
-      ...Array.from({ length: pages }, (_, page) => ({
-        told: page === 0 ? first : { event: 'continued', run: first.run, facts: { of: first.event } },
-        set: set.slice(page * ROWS_AT_ONCE, (page + 1) * ROWS_AT_ONCE),
-      })),
-      ...others.map(other => ({ told: other, set: [] })),
-    ];
-    for (const one of all) {
+    const set: SetRow[] = [];
+    for (const change of changes) {
+      const row = this.#setRow(change);
+      if (row) set.push(row);
+    }
+    const write = (one: Told, rows: readonly SetRow[]): void => {
       seq += 1;
-      const body = this.#body(seq, now, one.told, one.set);
+      const body = this.#body(seq, now, one, rows);
       const hash = hashOf(prev, body);
       this.#append.run(seq, prev, body, hash);
       prev = hash;
+    };
+    const [first, ...others] = told;
+    if (jump) write(jump, []);
+    write(first, set.slice(0, ROWS_AT_ONCE));
+    for (let from = ROWS_AT_ONCE; from < set.length; from += ROWS_AT_ONCE) {
+      const continued = { event: 'continued', run: first.run, facts: { of: first.event } };
+      write(continued, set.slice(from, from + ROWS_AT_ONCE));
     }
+    for (const other of others) write(other, []);
     if (this.#held) this.#held.last = { seq, hash: prev, atMs: now };
   }
 
@@ -158,10 +159,18 @@ export class Journal {
   }
 
   #setRow({ table, old, now }: Change): SetRow | null {
-    const told = Object.entries(now).filter(([column, value]) => value !== (old?.[column] ?? null));
-    if (old === null) return [table, Object.fromEntries(told)];
-    if (told.length === 0) return null;
-    const key = (this.#tables.get(table)?.key ?? []).map(column => [column, old[column]] as const);
-    return [table, Object.fromEntries(key), Object.fromEntries(told)];
+    const told: Record<string, unknown> = {};
+    let any = false;
+    for (const column in now) {
+      const value = now[column];
+      if (value === (old?.[column] ?? null)) continue;
+      told[column] = value;
+      any = true;
+    }
+    if (old === null) return [table, told];
+    if (!any) return null;
+    const key: Record<string, unknown> = {};
+    for (const column of this.#tables.get(table)?.key ?? []) key[column] = old[column];
+    return [table, key, told];
   }
 }

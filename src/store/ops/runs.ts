@@ -150,17 +150,12 @@ export function settleRow(db: Db, row: Settlement): void {
     row.at,
     row.attemptId,
   );
-  for (const [seq, step] of row.steps.entries()) {
-    db.run(
-      'INSERT INTO steps (attempt_id, seq, name, state, started_at, ms) VALUES (?, ?, ?, ?, ?, ?)',
-      row.attemptId,
-      seq + 1,
-      step.name,
-      step.state,
-      step.startedAt,
-      Math.round(step.ms),
-    );
-  }
+  db.run(
+    `INSERT INTO steps (attempt_id, seq, name, state, started_at, ms)
+       SELECT ?, key + 1, value ->> 'name', value ->> 'state', value ->> 'startedAt', value ->> 'ms' FROM json_each(?)`,
+    row.attemptId,
+    JSON.stringify(row.steps.map(({ name, state, startedAt, ms }) => ({ name, state, startedAt, ms: Math.round(ms) }))),
+  );
 }
 
 /** What a crash had left open of a row that is through: the attempt that had gone through, and a write whose device is gone. */

@@ -28,11 +28,10 @@ function moveTo(db: Db, writeId: number, phase: WritePhase, from: readonly OpenP
   db.change(
     `UPDATE writes SET phase = ?, updated_at = ?,
             last_attempt_id = (SELECT max(id) FROM attempts WHERE attempts.device_id = writes.device_id)
-      WHERE id = ? AND phase IN (SELECT value FROM json_each(?))`,
+      WHERE id = ? AND phase IN (${from.map(one => `'${one}'`).join(', ')})`,
     phase,
     at,
     writeId,
-    JSON.stringify(from),
   );
 }
 
