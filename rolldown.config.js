@@ -15,9 +15,8 @@ mkdirSync('dist/bundle');
 
 const COMMANDS = { main: 'dist/cli/main.js', version: 'dist/cli/version.js', early: 'dist/cli/early.js' };
 const THREADS = {
-  worker: 'dist/store/worker.js',
+  'station-thread': 'dist/cli/station-thread.js',
   'chain-thread': 'dist/store/journal/chain-thread.js',
-  'sealing-thread': 'dist/vault/sealing-thread.js',
 };
 
 for (const name of Object.keys(THREADS)) {
@@ -107,7 +106,7 @@ export default [
       groups: [
         {
           name: 'base',
-          test: /\/dist\/(core\/(errors|fault-codes|fail-points|threads)|cli\/exit-codes|\w+\/\w+-threads)\.js$|\/(ansi-styles|get-east-asian-width)\//,
+          test: /\/dist\/(core\/(errors|fault-codes|fail-points|threads)|cli\/exit-codes)\.js$|\/(ansi-styles|get-east-asian-width)\//,
           priority: 2,
         },
         { name: 'work', test: USED_BY_RUN, minShareCount: 2, priority: 1 },

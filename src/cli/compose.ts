@@ -28,7 +28,6 @@ import type { PoolVault, Vault } from '../vault/vault.ts';
 import { workingIdentities } from '../vault/working-identities.ts';
 import type { WorkingIdentities } from '../vault/working-identities.ts';
 import type { CommandContext, GlobalArgs } from './command.ts';
-import { lookedAt } from './looked-at.ts';
 import { checkBound, chosen, wishOf } from './vault-choice.ts';
 import { isLoopback } from '../core/hosts.ts';
 
@@ -95,7 +94,7 @@ export async function openVault(
   for (const warning of warnings) warn(warning);
   const working = workingOf(config, store);
   const byHand = identityFile === undefined || !state.bound ? null : await identityByHand(identityFile, state.bound);
-  const sealer = threadedSealer();
+  const sealer = threadedSealer(store.thread.connect('sealing'));
   let vault: StationVault;
   if (binding.policy === 'local') {
     const identity = byHand ?? (await stationIdentity(config, store));
@@ -207,7 +206,7 @@ export async function readVault(config: Config, store: Store, identityFile?: str
   return vaultOf(identity);
 }
 
-/** This host's bus, or the racks. @throws Fault RACK_INSECURE, and what the first look at each throws */
+/** This host's bus, or the racks, once each has been looked at. @throws Fault RACK_INSECURE, and what a look throws */
 export async function openBuses(config: Config): Promise<UsbBus[]> {
   const { racks, insecureRack } = config.values;
   const buses: UsbBus[] = [];
@@ -224,7 +223,8 @@ export async function openBuses(config: Config): Promise<UsbBus[]> {
       buses.push(rackBus({ host, port }));
     }
   }
-  return Promise.all(buses.map(bus => lookedAt(bus, systemClock)));
+  await Promise.all(buses.map(bus => bus.list()));
+  return buses;
 }
 
 /** `HOST:PORT`, `[::1]:PORT`. The configuration has checked the form. */

@@ -93,6 +93,9 @@ export async function runManifest(
     context,
   );
   const sim = args.sim === undefined ? null : parseSim(args.sim);
+  // This host's bus is looked at while all that comes before it is read; a rack may be slow to answer, and is asked when all is well.
+  const looked = sim || made || config.values.racks.length > 0 ? null : openBuses(config);
+  looked?.catch(() => undefined); // told where it is waited for
   const { systemPart1, systemPart2, userPart } = config.values.firmware;
   const listed = loadJob(config.values.job, JOBS_DIR, config.values.server, {
     'system-part1': systemPart1,
@@ -133,7 +136,7 @@ export async function runManifest(
   const token = needsToken ? (simulation?.token ?? tokenOf(config, context)) : null;
   checkWish(config);
   if (token) checkCloud(config, simulation?.cloudUrl ?? config.values.cloud.url, token);
-  const buses = simulation?.buses ?? (await openBuses(config));
+  const buses = simulation?.buses ?? (await (looked ?? openBuses(config)));
   try {
     if (args.plan) {
       return await plan({ job, manifest, rows, buses, config, args, out: context.out });

@@ -1,8 +1,49 @@
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
+
+/** What a thread of the station does for whoever asks (src/cli/station-thread.ts). */
+export type Service = 'record' | 'sealing';
+
+/** The first message to a thread, and any later one. */
+export interface Connected {
+  readonly service: Service;
+  readonly port: MessagePort;
+}
 
 /** What a thread runs, as the build has joined it: the same file for whoever starts it, from the bundle or beside it. */
-export function threadFile(name: 'worker' | 'sealing-thread' | 'chain-thread'): URL {
+export function threadFile(name: 'station-thread' | 'chain-thread'): URL {
   return new URL(`../bundle/${name}.js`, import.meta.url);
+}
+
+/** A thread that has been taken by somebody. It keeps the process alive until it ends. */
+export class Thread {
+  readonly #worker: Worker;
+
+  constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.ref();
+    worker.on('error', () => undefined); // whoever waits for it is told by `onDeath`, or by the end of a port
+  }
+
+  /** A way to one of its services. It closes when the thread ends. */
+  connect(service: Service): MessagePort {
+    const { port1, port2 } = new MessageChannel();
+    this.#worker.postMessage({ service, port: port2 } satisfies Connected, [port2]);
+    return port1;
+  }
+
+  onDeath(told: (why: Error) => void): void {
+    this.#worker.on('error', told);
+  }
+
+  /** When the thread has ended, its ports closed. */
+  onEnd(told: () => void): void {
+    this.#worker.once('exit', told);
+  }
+
+  async end(): Promise<void> {
+    await this.#worker.terminate();
+  }
 }
 
 /** Threads of one kind. The first can be started before it is known what for: it loads meanwhile, beside whoever does. */
@@ -10,7 +51,7 @@ export class Threads {
   readonly #file: URL;
   #early: Worker | null = null;
 
-  /** @param file what they run; what one is for is posted to it */
+  /** @param file what they run */
   constructor(file: URL) {
     this.#file = file;
   }
@@ -24,12 +65,11 @@ export class Threads {
     this.#early.unref();
   }
 
-  take(): Worker {
+  take(): Thread {
     const taken = this.#early ?? this.#start();
     this.#early = null;
     taken.removeAllListeners('error');
-    taken.ref();
-    return taken;
+    return new Thread(taken);
   }
 
   #start(): Worker {
@@ -37,3 +77,6 @@ export class Threads {
     return new Worker(this.#file, { resourceLimits: { maxYoungGenerationSizeMb: 8 } });
   }
 }
+
+/** Each owns one database, and seals for whoever has it open: two threads would take twice as long to start. */
+export const stationThreads = new Threads(threadFile('station-thread'));

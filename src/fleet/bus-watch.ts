@@ -22,11 +22,11 @@ export interface BusWatchEvents {
 }
 
 /*
- * A look costs something for each device that is there, and below an emulated kernel it takes a second: the more it takes, the
- * longer is the rest. Between two looks, whatever happens, and where nothing does, if that would be told:
+ * A look costs something for each device that is there (on this host's bus only where one has come), and below an emulated
+ * kernel it takes a second: the more it takes, the longer is the rest. Between two looks, whatever happens, and where nothing does, if that would be told:
  */
-const REST = { leastMs: 50, timesLook: 6, mostMs: 2000 };
-const IDLE = { leastMs: 1000, timesLook: 20, mostMs: 5000 };
+const REST = { leastMs: 50, timesLook: 20, mostMs: 2000 };
+const IDLE = { leastMs: 1000, timesLook: 100, mostMs: 5000 };
 
 const restAfter = (tookMs: number, { leastMs, timesLook, mostMs }: typeof REST): number =>
   Math.min(Math.max(leastMs, timesLook * tookMs), mostMs);
@@ -91,10 +91,9 @@ export class BusWatch {
 
   /** Resolves after the first look at every bus. */
   async start(): Promise<void> {
-    // Listening begins before the first look, so that nothing falls between the two (looked-at.ts listens as well).
+    // Listening begins before the first look, so that nothing falls between the two.
     this.#unsubscribe = this.#buses.map(bus => bus.onChange(() => this.#wake.abort(NO_REASON)));
-    await this.#look();
-    this.#loop = this.#lookOnAndOn();
+    this.#loop = this.#lookOnAndOn(await this.#look());
   }
 
   async close(): Promise<void> {
@@ -104,22 +103,22 @@ export class BusWatch {
     await this.#loop;
   }
 
-  async #lookOnAndOn(): Promise<void> {
-    let tookMs = Math.max(...this.#buses.map(({ lookedMs = 0 }) => lookedMs));
+  /** @param tookMs how long the first look took */
+  async #lookOnAndOn(tookMs: number): Promise<void> {
     for (;;) {
       await this.#clock.sleep(this.#isTold ? restAfter(tookMs, IDLE) : IDLE.leastMs, this.#wake.signal);
       if (this.#stop.signal.aborted) return;
       this.#wake = new AbortController();
-      const atMs = this.#clock.monotonicMs();
-      await this.#look();
-      tookMs = this.#clock.monotonicMs() - atMs;
+      tookMs = await this.#look();
       await this.#clock.sleep(restAfter(tookMs, REST), this.#stop.signal); // while a rack leaves, event follows event
     }
   }
 
-  async #look(): Promise<void> {
+  /** @returns how long it took, in ms */
+  async #look(): Promise<number> {
     const atMs = this.#clock.monotonicMs();
     const lists = await Promise.all(this.#buses.map(bus => this.#list(bus)));
+    const tookMs = this.#clock.monotonicMs() - atMs;
     const there = new Map<UsbPath, UsbPort>();
     const normal = new Map<UsbPath, UsbPort>();
     for (const port of lists.flat()) {
@@ -144,6 +143,7 @@ export class BusWatch {
       if (greeting === 'take') arrived.push(port);
     }
     if (arrived.length > 0) this.#events.onArrived(arrived);
+    return tookMs;
   }
 
   async #list(bus: UsbBus): Promise<UsbPort[]> {

@@ -1,10 +1,11 @@
 import { fileURLToPath } from 'node:url';
-import type { Worker } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
 import { Fault } from '../core/errors.ts';
+import { stationThreads } from '../core/threads.ts';
+import type { Thread } from '../core/threads.ts';
 import { fromPlain } from './messages.ts';
 import type { Reply, Request, WorkerSettings } from './messages.ts';
 import type { OperationInput, OperationName, OperationOutput } from './operations.ts';
-import { recordThreads } from './record-threads.ts';
 
 interface Waiting {
   readonly resolve: (output: unknown) => void;
@@ -15,7 +16,9 @@ interface Waiting {
 export class Store {
   /** The database's file. */
   readonly path: string;
-  readonly #worker: Worker;
+  /** The one that owns the database. */
+  readonly thread: Thread;
+  readonly #port: MessagePort;
   readonly #waiting = new Map<number, Waiting>();
   /** What has been asked in this turn of the event loop: it goes to the thread together, and so into one transaction. */
   #asked: Request[] = [];
@@ -23,19 +26,20 @@ export class Store {
   #gone: Fault | null = null;
   readonly #exited: Promise<void>;
 
-  private constructor(worker: Worker, path: string) {
+  private constructor(thread: Thread, port: MessagePort, path: string) {
     this.path = path;
-    this.#worker = worker;
+    this.thread = thread;
+    this.#port = port;
     this.#exited = new Promise(resolve => {
-      worker.once('exit', () => {
+      thread.onEnd(() => {
         this.#fail(new Fault('DB_FAILED', 'the database is closed'));
         resolve();
       });
     });
-    worker.on('message', (replies: readonly Reply[]) => {
+    port.on('message', (replies: readonly Reply[]) => {
       for (const reply of replies) this.#onReply(reply);
     });
-    worker.on('error', error => this.#fail(new Fault('BUG', `the store's thread died: ${error.message}`)));
+    thread.onDeath(error => this.#fail(new Fault('BUG', `the store's thread died: ${error.message}`)));
   }
 
   /**
@@ -56,17 +60,17 @@ export class Store {
       locks: options.locks ?? [],
       operator: options.operator ?? 'unknown',
     };
-    const worker = recordThreads.take();
-    worker.postMessage(settings);
+    const thread = stationThreads.take();
+    const port = thread.connect('record');
+    port.postMessage(settings);
     await new Promise<void>((resolve, reject) => {
-      worker.once('error', reject);
-      worker.once('message', ([reply]: readonly Reply[]) => {
-        worker.off('error', reject);
+      thread.onDeath(reject);
+      port.once('message', ([reply]: readonly Reply[]) => {
         if (reply?.type === 'failed') reject(fromPlain(reply.fault));
         else resolve();
       });
     });
-    return new Store(worker, options.path);
+    return new Store(thread, port, options.path);
   }
 
   /** Durable when it resolves. */
@@ -100,7 +104,7 @@ export class Store {
     setImmediate(() => {
       const asked = this.#asked;
       this.#asked = [];
-      this.#worker.postMessage(asked);
+      this.#port.postMessage(asked);
     });
   }
 

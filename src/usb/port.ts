@@ -59,10 +59,8 @@ export type OutResult = { readonly status: 'ok'; readonly bytesWritten: number }
 export interface UsbBus {
   /** For messages: `usb`, `HOST:PORT`, `sim`. */
   readonly name: string;
-  /** Every device there now, opened by nobody here. Throws USB_UNAVAILABLE or RACK_UNREACHABLE. */
+  /** Every device there now; one that has stayed may be the same object as before. Throws USB_UNAVAILABLE or RACK_UNREACHABLE. */
   list(): Promise<UsbPort[]>;
-  /** How long the look took, in ms, that `list` tells of the first time without looking anew, some seconds later. */
-  readonly lookedMs?: number;
   /** Whether a change, as `onChange` calls back for it, may be an arrival. A rack tells of none. */
   readonly tellsOfArrivals?: boolean;
   /** Calls back when something may have come or gone; events can be lost, so a caller lists from time to time too. */

@@ -8,6 +8,7 @@ import type { UsbPath } from '../core/usb-path.ts';
 import { Line } from './line.ts';
 import type { ControlSetup, InResult, OutResult, UsbBus, UsbPort } from './port.ts';
 import { busyFault, goneFault, ioFault, stallFault, timeoutFault } from './port-faults.ts';
+import { devicesPresent, Seen } from './presence.ts';
 import { setInterface } from './setup-packet.ts';
 import { touch, ttyOf } from './serial-touch.ts';
 
@@ -20,6 +21,7 @@ import { touch, ttyOf } from './serial-touch.ts';
  * - `close` leaves claimed interfaces claimed until the garbage collector comes by, so each is released first. An
  *   interface that is claimed twice by one handle is free for everybody.
  * - Hot-plug events come from udev's daemon and can be lost.
+ * - A look reads some 25 files of sysfs for each device, which below an emulated kernel takes a second for sixty of them.
  * - To tell the serial number of a device that has none, it opens that device, and throws where it may not.
  * - `reset` is the kernel's USBDEVFS_RESET. A device that comes back keeps its number, no event tells of it, and the
  *   handle goes on; but its claims are gone, and alternate setting 0 is selected again.
@@ -41,12 +43,16 @@ export function localBus(): UsbBus {
   const unsubscribes = new Set<() => void>();
   /** A look that nobody waits for any more, and that has not ended. */
   let overdue: Promise<unknown> | null = null;
+  const seen = new Seen<WebUsbPort>();
   return {
     name: 'usb',
     tellsOfArrivals: true,
     async list() {
       if (!hasUsb()) throw new Fault('USB_UNAVAILABLE', 'this machine has no USB');
       if (overdue) throw stuckBusFault();
+      const present = devicesPresent();
+      const stayed = seen.stillThere(present);
+      if (stayed) return stayed;
       let devices: Device[] | 'overdue';
       const look = usb.getDevices();
       try {
@@ -61,7 +67,9 @@ export function localBus(): UsbBus {
         overdue = look.then(over, over);
         throw stuckBusFault();
       }
-      return devices.flatMap(device => portOf(device) ?? []);
+      const ports = devices.flatMap(device => portOf(device) ?? []);
+      seen.keep(ports, present);
+      return ports;
     },
     onChange(listener) {
       if (!hasUsb()) return () => undefined;

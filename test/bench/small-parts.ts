@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { stationThreads } from '#src/core/threads.ts';
 import { makeKeyPair } from '#src/keys/make-key-pair.ts';
 import { isUsable } from '#src/job/steps/new-key.ts';
 import { classifyPrivateKey } from '#src/photon/classify-key.ts';
@@ -18,7 +19,8 @@ import type { Row } from './figures.ts';
 export async function benchSmallParts(): Promise<Row[]> {
   using folder = tempFolder();
   const recipient = recipientTextOf(newIdentity());
-  const [local, threaded] = [localSealer(), threadedSealer()];
+  const thread = stationThreads.take();
+  const [local, threaded] = [localSealer(), threadedSealer(thread.connect('sealing'))];
   const dct = Buffer.alloc(8391, 7);
   const pair = await makeKeyPair();
   const field = Buffer.alloc(1216, 0xff);
@@ -29,7 +31,7 @@ export async function benchSmallParts(): Promise<Row[]> {
     'the check that the firmware can read a key': () => isUsable(pair),
     'the classification of a key that was found': () => classifyPrivateKey(field),
     'sealing a backup in this thread': () => local.seal([recipient], new Uint8Array(dct)),
-    'sealing a backup in a thread of its own': () => threaded.seal([recipient], new Uint8Array(dct)),
+    'sealing a backup in another thread': () => threaded.seal([recipient], new Uint8Array(dct)),
     'an operation of the record, with its event, durable': () =>
       db.raw.transaction(() => perform(db, 'noteExport', { what: 'record' }))(),
   };
@@ -41,6 +43,7 @@ export async function benchSmallParts(): Promise<Row[]> {
     rows.push({ name: '', what: `${name}, over the SHA-256 of a DCT`, figure: figureOf([ratio]), goal: null });
   }
   db.raw.close();
+  await thread.end();
   return rows;
 }
 

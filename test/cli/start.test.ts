@@ -27,7 +27,7 @@ describe('a start', () => {
   test('takes the code that the build has compiled, in every thread', async () => {
     await using bench = new Bench();
     const code = codeOf(CLI, ['keys', 'prepare', '--count', '1', '--json', '--db', 'fleet.db'], bench.folder);
-    expect(Object.keys(code)).toEqual(expect.arrayContaining(['main.cjs', 'worker.cjs', 'sealing-thread.cjs']));
+    expect(Object.keys(code)).toEqual(expect.arrayContaining(['main.cjs', 'station-thread.cjs']));
     expect(new Set(Object.values(code))).toEqual(new Set(['taken']));
   });
 

@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { pathToFileURL } from 'node:url';
-import { describe, expect, test } from 'vitest';
-import { Threads } from '#src/core/threads.ts';
+import { afterAll, describe, expect, test } from 'vitest';
+import { stationThreads } from '#src/core/threads.ts';
 import { chacha20poly1305, hkdf, sha256 } from '#src/vault/age-primitives.ts';
 import { localSealer } from '#src/vault/sealer.ts';
 import { threadedSealer } from '#src/vault/threaded-sealer.ts';
@@ -14,7 +13,9 @@ import { projectFile } from '../support/project.ts';
 const [identity, other] = [newIdentity(), newIdentity()];
 const recipients = [recipientTextOf(other), recipientTextOf(identity)];
 const whole = localSealer();
-const bundled = threadedSealer(new Threads(pathToFileURL(projectFile('dist/bundle/sealing-thread.js'))));
+const thread = stationThreads.take();
+const bundled = threadedSealer(thread.connect('sealing'));
+afterAll(() => thread.end());
 
 const CHUNK = 64 * 1024;
 const SIZES = [0, 1, 713, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 200_000];
@@ -23,7 +24,7 @@ const bytes = (length: number): Uint8Array<ArrayBuffer> => new Uint8Array(random
 
 describe('sealing in the bundle', () => {
   test("takes nothing of the package's own cryptography", () => {
-    const file = readFileSync(projectFile('dist/bundle/sealing-thread.cjs'), 'utf8');
+    const file = readFileSync(projectFile('dist/bundle/station-thread.cjs'), 'utf8');
     expect(file).toContain('age-encryption.org/v1');
     expect(file).not.toMatch(/noble|TransformStream\$?\d* extends|node:stream\/web/);
   });

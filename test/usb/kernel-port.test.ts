@@ -5,9 +5,11 @@ import { systemClock } from '#src/core/clock.ts';
 import { DfuDevice } from '#src/dfu/dfu-device.ts';
 import { parseFault } from '#src/sim/rack-faults.ts';
 import type { UsbPort } from '#src/usb/port.ts';
+import { localBus } from '#src/usb/webusb.ts';
 import { usbPortContract } from '../contract/usb-port.contract.ts';
 import { KernelBench, udevSettled } from './kernel-bench.ts';
 import { NoisyCable } from './noisy-cable.ts';
+import { until } from './until.ts';
 import { kernelDevices, pathOf, plugIn } from './vhci.ts';
 
 const GET_STATUS = { requestType: 'class', recipient: 'interface', request: 3, value: 0, index: 0 } as const;
@@ -42,6 +44,29 @@ describe('this machine’s bus', () => {
     }));
     expect(found).toEqual(expected);
     expect(found.map(({ path }) => path)).toEqual(await Promise.all([0, 1].map(hub => pathOf({ hub, port: 0 }))));
+  });
+
+  test('is looked at anew only where somebody came, or came back', async () => {
+    const bus = localBus();
+    const place = { hub: 2, port: 0 };
+    const path = await pathOf(place);
+    const [first] = await bus.list();
+    expect((await bus.list())[0]).toBe(first);
+    const added = await bench.rack.add();
+    await plugIn(bench.server, [{ busId: added.busId, place }]);
+    const withAdded = await bus.list();
+    const there = withAdded.find(port => port.path === path)!;
+    expect(withAdded).not.toContain(first);
+    bench.rack.unplug(added.busId);
+    await until('it to leave', async () => !(await kernelDevices()).some(device => device.path === path));
+    const left = await bus.list();
+    expect(left).toHaveLength(withAdded.length - 1);
+    expect(left.every(port => withAdded.includes(port))).toBe(true);
+    bench.rack.plug(added.busId);
+    await plugIn(bench.server, [{ busId: added.busId, place }]);
+    const back = (await bus.list()).find(port => port.path === path)!;
+    expect(back.instance).not.toBe(there.instance);
+    await bus.close();
   });
 
   test('says USB_ACCESS to a user who may not open the device', async () => {

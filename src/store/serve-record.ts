@@ -1,5 +1,6 @@
-import { parentPort } from 'node:worker_threads';
-import { armFailPoint, failPoint } from '../core/fail-points.ts';
+import type { MessagePort } from 'node:worker_threads';
+import Database from 'better-sqlite3';
+import { failPoint } from '../core/fail-points.ts';
 import { asFault, openDatabase } from './database.ts';
 import type { Db } from './db.ts';
 import { toPlain } from './messages.ts';
@@ -15,12 +16,14 @@ import { takeLock } from './station-lock.ts';
  */
 
 const locks: (() => void)[] = [];
+let owner: MessagePort | undefined;
+let onShut = (): void => undefined;
 let db: Db | undefined;
 let queue: Request[] = [];
 let scheduled = false;
 
 function post(replies: readonly Reply[]): void {
-  parentPort?.postMessage(replies);
+  owner?.postMessage(replies);
 }
 
 function performed(open: Db, { name, input }: Request): unknown {
@@ -136,14 +139,19 @@ function isRead(name: Request['name']): boolean {
 function shut(): void {
   db?.raw.close();
   for (const release of locks.reverse()) release();
-  parentPort?.close();
+  leave();
+}
+
+function leave(): void {
+  owner?.close();
+  onShut();
 }
 
 function open(settings: WorkerSettings): void {
   try {
     for (const lock of settings.locks) locks.push(takeLock(lock));
     db = openDatabase(settings);
-    parentPort?.on('message', (asked: readonly Request[]) => {
+    owner?.on('message', (asked: readonly Request[]) => {
       queue.push(...asked);
       if (scheduled) return;
       scheduled = true;
@@ -153,9 +161,25 @@ function open(settings: WorkerSettings): void {
   } catch (error) {
     for (const release of locks.reverse()) release();
     post([{ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) }]);
-    parentPort?.close();
+    leave();
   }
 }
 
-armFailPoint(process.env);
-parentPort?.once('message', open);
+/**
+ * Opens the record that the first message names, and serves it over `port`; a thread has one at most.
+ * @param ended told when it is closed, or could not be opened: the port is closed then
+ */
+export function serveRecord(port: MessagePort, ended: () => void): void {
+  owner = port;
+  onShut = ended;
+  port.once('message', open);
+}
+
+/** SQLite itself comes with the first database that is made, whichever it is: that is done while nobody waits. */
+export function loadSqlite(): void {
+  try {
+    new Database(':memory:').close();
+  } catch {
+    // whoever opens a record is told
+  }
+}
