@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { Clock } from '../core/clock.ts';
 import type { Caller, Claimer } from '../core/cloud-calls.ts';
 import type { DeviceId } from '../core/device-id.ts';
@@ -58,3 +58,7 @@ export interface Step<Options> {
    */
   run(context: StepContext, options: Options): Promise<Extract<StepState, 'ok' | 'skipped'>>;
 }
+
+/** For a step that takes none; one schema for all of them. */
+export type NoOptions = Record<string, never>;
+export const NO_OPTIONS: z.ZodType<NoOptions> = z.strictObject({});

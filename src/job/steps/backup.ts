@@ -1,18 +1,18 @@
-import { z } from 'zod';
 import { firstDifference, sha256Hex, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import { classifyPrivateKey } from '../../photon/classify-key.ts';
 import { DCT, fieldOf } from '../../photon/dct.ts';
 import { blockRange, dctOf } from '../block.ts';
-import type { Step, StepContext } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step, StepContext } from '../step.ts';
 
 /**
  * Step 3: all of the DCT, proven by a second read of what will be written (of everything, where nothing will), hashed,
  * classified, sealed and on disk. A backup never overwrites another.
  */
-export const backup: Step<Record<string, never>> = {
+export const backup: Step<NoOptions> = {
   name: 'backup',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 30_000,
   async run(context) {
     const { subject, attemptId, ledger, vault, clock, work } = context;

@@ -1,9 +1,9 @@
-import { z } from 'zod';
 import { sha256Hex, wipe } from '../../core/bytes.ts';
 import type { ClaimAnswer } from '../../core/cloud-calls.ts';
 import { Fault } from '../../core/errors.ts';
 import { composeBlock, dctOf } from '../block.ts';
-import type { Step, StepContext } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step, StepContext } from '../step.ts';
 
 /**
  * Between new-key and write: a claim code of the cloud, for DCT 1762, in the same block as the keys. The device publishes it
@@ -11,9 +11,9 @@ import type { Step, StepContext } from '../step.ts';
  * a write that was cut short by the end of its process is begun anew with another code, and one that this session takes up
  * again goes on with its own.
  */
-export const claimCode: Step<Record<string, never>> = {
+export const claimCode: Step<NoOptions> = {
   name: 'claim-code',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 150_000, // `cloud.timeoutMs` is two minutes at most
   async run(context) {
     const { plan, work } = context;

@@ -1,15 +1,15 @@
-import { z } from 'zod';
 import { Fault } from '../../core/errors.ts';
 import { idFromSerial } from '../../photon/identity.ts';
-import type { Step } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step } from '../step.ts';
 
 /**
  * Step 1: the device at this path is still the one that was matched to the row. An old bootloader's ID stands in the DCT
  * alone, and is compared in preflight.
  */
-export const identify: Step<Record<string, never>> = {
+export const identify: Step<NoOptions> = {
   name: 'identify',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 15_000,
   async run({ subject, device }) {
     await Promise.resolve();

@@ -1,12 +1,12 @@
-import { z } from 'zod';
 import { Fault } from '../../core/errors.ts';
 import { failPoint } from '../../core/fail-points.ts';
-import type { Step } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step } from '../step.ts';
 
 /** Step 8: out of DFU mode. Only a device that passed comes here; every other one stays where it can be worked on. */
-export const leave: Step<Record<string, never>> = {
+export const leave: Step<NoOptions> = {
   name: 'leave',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 30_000,
   async run({ device, ledger, clock, work, plan }) {
     await device.leave();

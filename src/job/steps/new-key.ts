@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import { sha256Hex, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
 import type { OpenWrite } from '../../core/ledger.ts';
@@ -9,7 +8,8 @@ import { modulusOf } from '../../keys/public-key.ts';
 import { FIRMWARE_PRIVATE_KEY_BYTES } from '../../photon/dct.ts';
 import { firmwareReads } from '../../photon/firmware-key-reader.ts';
 import { composeBlock, dctOf } from '../block.ts';
-import type { Step, StepContext } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step, StepContext } from '../step.ts';
 
 const TRIES = 3;
 
@@ -18,9 +18,9 @@ const TRIES = 3;
  * never a second one where the first will do. What it leaves in the work is committed, sealed, by the step `write`
  * before the device is touched.
  */
-export const newKey: Step<Record<string, never>> = {
+export const newKey: Step<NoOptions> = {
   name: 'new-key',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 60_000,
   async run(context) {
     const { plan, work } = context;

@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import { allBytesAre, wipe } from '../../core/bytes.ts';
 import { Fault, isUnreadableDct } from '../../core/errors.ts';
 import type { OpenFlash } from '../../core/firmware-record.ts';
@@ -10,7 +9,8 @@ import { checkDctId } from '../dct-id.ts';
 import { PARTS_ARE_NEW } from '../modules-on-device.ts';
 import { metAs } from '../port-facts.ts';
 import { keepRawCopies } from '../raw-copies.ts';
-import type { Step, StepContext } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step, StepContext } from '../step.ts';
 import { decideResume, isOfThisJob, lacksClaimCode } from '../work.ts';
 import type { Resume } from '../work.ts';
 
@@ -18,9 +18,9 @@ import type { Resume } from '../work.ts';
  * Step 2: DFU idle, the alternate settings that a Photon has, the DCT readable and of this very device; then what the
  * record says of earlier writes.
  */
-export const preflight: Step<Record<string, never>> = {
+export const preflight: Step<NoOptions> = {
   name: 'preflight',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 30_000,
   async run(context) {
     const { subject, device, ledger, plan, work } = context;

@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import { wipe } from '../../core/bytes.ts';
 import { Fault, toFault } from '../../core/errors.ts';
 import type { KeyPair } from '../../keys/make-key-pair.ts';
@@ -7,7 +6,8 @@ import { serverOf } from '../server-on-device.ts';
 import { shakeHands } from '../shake-hands.ts';
 import type { Proof, WrongKey } from '../shake-hands.ts';
 import { takeBack } from '../roll-back.ts';
-import type { Step, StepContext } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step, StepContext } from '../step.ts';
 import { addNote } from '../work.ts';
 import { recordedKey } from './new-key.ts';
 
@@ -15,9 +15,9 @@ import { recordedKey } from './new-key.ts';
  * Between send and leave: the cloud's handshake, with the key, the server key and the address that lie on the device. One
  * that the cloud refuses is taken back as a refused send is; one that could not be tried is noted, and the device goes on.
  */
-export const prove: Step<Record<string, never>> = {
+export const prove: Step<NoOptions> = {
   name: 'prove',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 600_000,
   async run(context) {
     const { ledger, clock, work } = context;

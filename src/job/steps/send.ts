@@ -1,7 +1,7 @@
-import { z } from 'zod';
 import { Fault } from '../../core/errors.ts';
 import { takeBack } from '../roll-back.ts';
-import type { Step } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step } from '../step.ts';
 import { fingerprintWritten } from '../work.ts';
 import { untilNoSendIsInFlight } from './write.ts';
 
@@ -9,9 +9,9 @@ import { untilNoSendIsInFlight } from './write.ts';
  * Step 7: accepted → go on; refused for good → the old block is put back; no clear answer → the send stays in the outbox
  * and the device goes on.
  */
-export const send: Step<Record<string, never>> = {
+export const send: Step<NoOptions> = {
   name: 'send',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 600_000,
   async run(context) {
     const { ledger, sender, clock, work, plan } = context;

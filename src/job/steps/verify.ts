@@ -1,13 +1,13 @@
-import { z } from 'zod';
 import { firstDifference, sha256Hex, wipe } from '../../core/bytes.ts';
 import { Fault } from '../../core/errors.ts';
-import type { Step } from '../step.ts';
+import { NO_OPTIONS } from '../step.ts';
+import type { NoOptions, Step } from '../step.ts';
 import { fingerprintWritten } from '../work.ts';
 
 /** Step 6: what was written is read back, every byte; then the key is active and its send pending, in one transaction. */
-export const verify: Step<Record<string, never>> = {
+export const verify: Step<NoOptions> = {
   name: 'verify',
-  options: z.strictObject({}),
+  options: NO_OPTIONS,
   deadlineMs: 30_000,
   async run({ device, ledger, clock, work, plan }) {
     const { resume, writeId, open, block } = work;
