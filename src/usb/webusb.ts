@@ -26,7 +26,7 @@ import { touch, ttyOf } from './serial-touch.ts';
  * - `reset` is the kernel's USBDEVFS_RESET. A device that comes back keeps its number, no event tells of it, and the
  *   handle goes on; but its claims are gone, and alternate setting 0 is selected again.
  * - A device that answers nothing, not even after its reset, keeps the kernel for two minutes, or until it is unplugged.
- *   It is locked as long, so that every look at the bus waits too, and the end of a process that is in that reset.
+ *   It is locked as long, so that every look anew at the bus waits too, and the end of a process that is in that reset.
  * - A release selects alternate setting 0 again, for which the kernel gives a silent device 5 s, and locks it as long.
  */
 
