@@ -5,13 +5,17 @@ import type { UsbPath } from '../core/usb-path.ts';
 /**
  * Which devices are on this host's bus, as Linux's sysfs has an entry for each. Nothing is asked of them, and nothing but the
  * folder is read: a thousandth of what it takes to look at what they are.
- * @returns the number of each entry, which is another when a device leaves and comes back; null where the system has none
+ * @returns the number of each entry, which is another when a device leaves and comes back; null where the system has none, or
+ * where a device is still being enumerated: its interfaces come last, and what is known of it before is not all
  */
 export function devicesPresent(folder = '/sys/bus/usb/devices'): ReadonlyMap<UsbPath, number> | null {
   const present = new Map<UsbPath, number>();
   try {
-    for (const name of readdirSync(folder)) {
+    const names = readdirSync(folder);
+    const whole = new Set(names.map(name => name.slice(0, name.indexOf(':'))));
+    for (const name of names) {
       const path = parseUsbPath(name); // neither a root hub (`usb1`) nor an interface (`1-1.4:1.0`)
+      if (path && !whole.has(path)) return null;
       const entry = path && lstatSync(`${folder}/${name}`, { throwIfNoEntry: false });
       if (entry) present.set(path, entry.ino);
     }

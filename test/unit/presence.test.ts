@@ -10,9 +10,17 @@ function busFolder() {
   return {
     path: folder.path,
     add: (...names: string[]) => {
-      for (const name of names) symlinkSync(`../../../devices/${name}`, folder.file(name));
+      for (const name of names) {
+        symlinkSync(`../../../devices/${name}`, folder.file(name));
+        symlinkSync(`../../../devices/${name}/${name}:1.0`, folder.file(`${name}:1.0`));
+      }
     },
-    remove: (name: string) => rmSync(folder.file(name)),
+    /** As long as it is being enumerated. */
+    loseInterface: (name: string) => rmSync(folder.file(`${name}:1.0`)),
+    remove: (name: string) => {
+      rmSync(folder.file(name));
+      rmSync(folder.file(`${name}:1.0`));
+    },
     /** The device leaves and comes back: its entry is a new one. */
     comesBack: (name: string) => {
       symlinkSync('../../../devices/anew', folder.file('anew'));
@@ -27,7 +35,7 @@ const at = (path: string): { path: UsbPath } => ({ path: path as UsbPath });
 describe('the devices that are present', () => {
   test('are those of the folder, without root hubs and interfaces', () => {
     using bus = busFolder();
-    bus.add('usb1', '1-0:1.0', '1-1', '1-1:1.0', '1-1.4', '1-1.4:1.0', '12-3.1.2');
+    bus.add('usb1', '1-1', '1-1.4', '12-3.1.2');
     expect([...devicesPresent(bus.path)!.keys()].sort()).toEqual(['1-1', '1-1.4', '12-3.1.2']);
   });
 
@@ -39,6 +47,13 @@ describe('the devices that are present', () => {
     const after = devicesPresent(bus.path)!;
     expect(after.get('1-1' as UsbPath)).toBe(before.get('1-1' as UsbPath));
     expect(after.get('1-2' as UsbPath)).not.toBe(before.get('1-2' as UsbPath));
+  });
+
+  test('can not be told while one of them is being enumerated', () => {
+    using bus = busFolder();
+    bus.add('1-1', '1-1.4');
+    bus.loseInterface('1-1.4');
+    expect(devicesPresent(bus.path)).toBeNull();
   });
 
   test('can not be told where there is no such folder', () => {
