@@ -23,7 +23,8 @@ export interface BusWatchEvents {
 
 /*
  * A look costs something for each device that is there (on this host's bus only where one has come), and below an emulated
- * kernel it takes a second: the more it takes, the longer is the rest. Between two looks, whatever happens, and where nothing does, if that would be told:
+ * kernel it takes a second: the more it takes, the longer is the rest. Between two looks, whatever happens, and where nothing
+ * does, if that would be told:
  */
 const REST = { leastMs: 50, timesLook: 20, mostMs: 2000 };
 const IDLE = { leastMs: 1000, timesLook: 100, mostMs: 5000 };

@@ -4,7 +4,7 @@ import { failPoint } from '../core/fail-points.ts';
 import { asFault, openDatabase } from './database.ts';
 import type { Db } from './db.ts';
 import { toPlain } from './messages.ts';
-import type { Reply, Request, WorkerSettings } from './messages.ts';
+import type { PlainFault, Reply, Request, WorkerSettings } from './messages.ts';
 import { OUTSIDE_TRANSACTION, READS } from './operations.ts';
 import type { OperationName } from './operations.ts';
 import { perform } from './perform.ts';
@@ -136,13 +136,11 @@ function isRead(name: Request['name']): boolean {
   return name !== 'close' && READS.has(name);
 }
 
-function shut(): void {
+/** @param fault why it could not be opened: told once its locks are free */
+function shut(fault?: PlainFault): void {
   db?.raw.close();
   for (const release of locks.reverse()) release();
-  leave();
-}
-
-function leave(): void {
+  if (fault) post([{ type: 'failed', id: null, fault }]);
   owner?.close();
   onShut();
 }
@@ -159,9 +157,7 @@ function open(settings: WorkerSettings): void {
     });
     post([{ type: 'ready' }]);
   } catch (error) {
-    for (const release of locks.reverse()) release();
-    post([{ type: 'failed', id: null, fault: toPlain(asFault(error, settings.path)) }]);
-    leave();
+    shut(toPlain(asFault(error, settings.path)));
   }
 }
 

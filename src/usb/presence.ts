@@ -12,7 +12,7 @@ export function devicesPresent(folder = '/sys/bus/usb/devices'): ReadonlyMap<Usb
   const present = new Map<UsbPath, number>();
   try {
     const names = readdirSync(folder);
-    const whole = new Set(names.map(name => name.slice(0, name.indexOf(':'))));
+    const whole = new Set(names.filter(name => name.includes(':')).map(name => name.slice(0, name.indexOf(':'))));
     for (const name of names) {
       const path = parseUsbPath(name); // neither a root hub (`usb1`) nor an interface (`1-1.4:1.0`)
       if (path && !whole.has(path)) return null;

@@ -51,7 +51,7 @@ describe('the devices that are present', () => {
 
   test('can not be told while one of them is being enumerated', () => {
     using bus = busFolder();
-    bus.add('1-1', '1-1.4');
+    bus.add('1-1', '1-1.4', '1-1.41');
     bus.loseInterface('1-1.4');
     expect(devicesPresent(bus.path)).toBeNull();
   });

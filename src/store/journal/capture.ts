@@ -5,7 +5,7 @@ type Value = string | number | null;
 
 export type Row = Readonly<Record<string, Value>>;
 
-/** A row that was added (`old` is null), or changed. */
+/** A row that was added (`old` is null), or in which a value changed. */
 export interface Change {
   readonly table: string;
   readonly old: Row | null;

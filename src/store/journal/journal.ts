@@ -109,11 +109,7 @@ export class Journal {
     let { seq, hash: prev } = before;
     const now = Date.now();
     const jump = this.#jump(now, before.atMs);
-    const set: SetRow[] = [];
-    for (const change of changes) {
-      const row = this.#setRow(change);
-      if (row) set.push(row);
-    }
+    const set = changes.map(change => this.#setRow(change));
     const write = (one: Told, rows: readonly SetRow[]): void => {
       seq += 1;
       const body = this.#body(seq, now, one, rows);
@@ -158,17 +154,12 @@ export class Journal {
     return by === 0 ? null : { event: 'clock-jump', facts: { byMs: Math.round(by) } };
   }
 
-  #setRow({ table, old, now }: Change): SetRow | null {
+  #setRow({ table, old, now }: Change): SetRow {
     const told: Record<string, unknown> = {};
-    let any = false;
     for (const column in now) {
-      const value = now[column];
-      if (value === (old?.[column] ?? null)) continue;
-      told[column] = value;
-      any = true;
+      if (now[column] !== (old?.[column] ?? null)) told[column] = now[column];
     }
     if (old === null) return [table, told];
-    if (!any) return null;
     const key: Record<string, unknown> = {};
     for (const column of this.#tables.get(table)?.key ?? []) key[column] = old[column];
     return [table, key, told];
