@@ -9,6 +9,7 @@ const { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync }
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
 const { createInterface } = require('node:readline');
+const v8 = require('node:v8');
 const vm = require('node:vm');
 const { isMainThread, threadId } = require('node:worker_threads');
 
@@ -21,6 +22,8 @@ if (isMainThread && require.main === module) {
 }
 
 function keepCompiled() {
+  // V8 keeps with the code under which flags it was made, and a start has none but its own (src/cli/optimize-later.ts).
+  v8.setFlagsFromString = () => undefined;
   const scripts = new Map();
   vm.Script = class extends vm.Script {
     constructor(source, options) {

@@ -49,6 +49,7 @@ import { selectCompromised, tellNoneCompromised, warnStillCompromised } from './
 import { onInterrupt } from './interrupt.ts';
 import { auditedSettings, compareWithCopies, sealJournal } from './audit-checkpoint.ts';
 import { openRun } from './open-run.ts';
+import { optimizeLater } from './optimize-later.ts';
 import type { PlanInput } from './plan-run.ts';
 import { openSimulation, parseSim } from './simulation.ts';
 import type { Simulated } from './simulation.ts';
@@ -196,6 +197,7 @@ async function provision(p: Provision): Promise<number> {
       rows,
     );
     await using keys = await suppliedKeys(store, vault.forPrepared(), warn);
+    optimizeLater();
     const summary = await runFleet(
       {
         runId: opened.runId,

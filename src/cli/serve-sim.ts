@@ -16,6 +16,7 @@ import type { SimArgs } from './commands/sim.ts';
 import { splitAddress } from './compose.ts';
 import { EXIT } from './exit-codes.ts';
 import { onInterrupt } from './interrupt.ts';
+import { optimizeLater } from './optimize-later.ts';
 import { startedLed } from './rack-lights.ts';
 import { systemCode } from '../core/system-code.ts';
 
@@ -32,6 +33,7 @@ export async function serveSimRack(args: SimArgs, context: CommandContext): Prom
   const faults = (args.fault ?? []).map(parseFault);
   const ids = args.ids === undefined ? [] : (await readManifest(args.ids)).rows.map(row => row.deviceId);
   using lights = showLights(args, context);
+  optimizeLater();
   const rack = await createRack({
     count,
     hubs,
