@@ -39,7 +39,7 @@ export function openDatabase({ path, create, migrationsDir, operator = 'unknown'
     checkOwner(raw, path, migrations.length);
     raw.pragma('journal_mode = WAL');
     raw.pragma('synchronous = FULL');
-    raw.pragma('temp_store = MEMORY'); // notes of changes, and what a savepoint keeps, in no file
+    raw.pragma('temp_store = MEMORY'); // what a savepoint keeps, in no file
     // A rack's work: where nobody else has the record open, it is checked in when that is closed.
     raw.pragma('wal_autocheckpoint = 4000');
     raw.pragma('foreign_keys = ON');

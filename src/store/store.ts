@@ -30,12 +30,15 @@ export class Store {
     this.path = path;
     this.thread = thread;
     this.#port = port;
-    this.#exited = new Promise(resolve => {
-      thread.onEnd(() => {
+    // The port closes behind the last reply, which may be read here only after the thread has ended.
+    const closed = new Promise<void>(resolve => {
+      port.once('close', () => {
         this.#fail(new Fault('DB_FAILED', 'the database is closed'));
         resolve();
       });
     });
+    const ended = new Promise<void>(resolve => thread.onEnd(resolve));
+    this.#exited = Promise.all([closed, ended]).then(() => undefined);
     port.on('message', (replies: readonly Reply[]) => {
       for (const reply of replies) this.#onReply(reply);
     });

@@ -266,6 +266,17 @@ describe('a store that is closed', () => {
     await store.close();
   });
 
+  test('brings what was done though its thread has ended before anybody here looked', async () => {
+    const store = await open(folder.file('a.db'));
+    const asked = store.call('bindRecipient', 'age1x');
+    const closed = store.close();
+    await new Promise(resolve => setImmediate(resolve)); // it is on its way
+    const nobody = new Int32Array(new SharedArrayBuffer(4));
+    Atomics.wait(nobody, 0, 0, 1000); // this event loop is busy for longer than the thread
+    await expect(asked).resolves.toBeUndefined();
+    await closed;
+  });
+
   test('refuses what is asked after it was told to close, and leaves no WAL behind', async () => {
     const path = folder.file('a.db');
     const store = await open(path);
