@@ -36,7 +36,7 @@ export class Thread {
     this.#worker.on('error', told);
   }
 
-  /** When the thread has ended, its ports closed. */
+  /** When the thread has ended. A port to it closes behind the last message, which may be read only after that. */
   onEnd(told: () => void): void {
     this.#worker.once('exit', told);
   }
